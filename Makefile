@@ -1,0 +1,42 @@
+# Every target works on a machine that has only git, make and Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install check test demo bench proto lock clean
+
+install: .venv/.installed
+
+# The lock is the whole truth: exact versions, hashes, nothing resolved at install time.
+.venv/.installed: requirements-dev.txt pyproject.toml connectors/outbox/pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e . -e connectors/outbox
+	touch $@
+
+check: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd proto && ../$(BIN)/buf lint
+
+test: install
+	$(BIN)/pytest
+
+# Descriptors and stubs are committed; only a change under proto/ needs this.
+proto: install .venv-proto/.installed
+	cd proto && ../$(BIN)/buf build --as-file-descriptor-set --exclude-source-info -o descriptors.binpb
+	$(PROTOC) --python_out=connectors/outbox/src --pyi_out=connectors/outbox/src waybill/v1/options.proto
+	$(PROTOC) --python_out=examples/stubs --pyi_out=examples/stubs $(EXAMPLE_PROTOS)
+	.venv-proto/bin/python -m grpc_tools.protoc --descriptor_set_in=proto/descriptors.binpb --grpc_python_out=examples/stubs logistics/v1/events_api.proto
+
+PROTOC := .venv-proto/bin/protoc --descriptor_set_in=proto/descriptors.binpb
+EXAMPLE_PROTOS := $(patsubst proto/%,%,$(wildcard proto/logistics/v1/*.proto))
+
+.venv-proto/.installed: requirements-proto.txt
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-proto.txt
+	touch $@
+
+clean:
+	rm -rf .venv .venv-proto .waybill

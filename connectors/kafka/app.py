@@ -1,0 +1,208 @@
+"""Faust's App on the batch transport."""
+
+import asyncio
+import faulthandler
+import sys
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import faust
+from faust import streams
+from faust.serializers.schemas import Schema
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode.utils.objects import cached_property
+from mode.utils.queues import FlowControlEvent
+
+from connectors.kafka.consumer import Consumer, ConsumerThread
+from connectors.kafka.gate import Bounds, Gate
+from connectors.kafka.window import Batch
+
+if streams._CStreamIterator is None:  # type: ignore[attr-defined] # set by an optional import
+    raise ImportError("Faust's compiled streams are missing: its Python ones acknowledge events they skipped")
+
+#: Answers, for partitions just assigned, where each must go on.
+StartOffsets = Callable[[set[TP]], Awaitable[dict[TP, int]]]
+
+#: Seconds for the commit at the end of a drain.
+COMMIT_TIMEOUT = 10.0
+#: Bytes of key, headers and framing that may come on top of the largest event.
+HEADROOM = 128 << 10
+
+
+class Producer(driver.Producer):
+    def _settings_extra(self) -> Mapping[str, Any]:
+        """Faust asks for idempotence only under exactly_once."""
+        return {"acks": "all", "enable_idempotence": True}
+
+
+class Flow(FlowControlEvent):
+    def resume(self) -> None:
+        """Once only: a second call empties live queues (faust issue 596)."""
+        if not self.is_active():
+            super().resume()
+
+
+class BatchSchema(Schema):  # type: ignore[type-arg] # neither key nor value is decoded
+    """Lets batches pass undecoded: Faust acknowledges what it cannot decode."""
+
+    def loads_key(self, app: Any, message: Any, **kwargs: Any) -> None:
+        return None
+
+    def loads_value(self, app: Any, message: Any, **kwargs: Any) -> Any:
+        return message.value
+
+
+class BootStrategy(faust.App.BootStrategy):
+    """The stock command line turns Faust's web server on, which shows table contents to anybody."""
+
+    enable_web = False
+
+
+class App(faust.App):
+    """A Faust app whose ``batch_topic`` events are ``Batch`` objects.
+
+    ``drain_timeout`` (s) must exceed the longest piece of work.  ``start_offsets`` says where assigned partitions go
+    on; without it, where the group has committed.  ``max_message_bytes`` bounds what is produced, without headers.
+    """
+
+    BootStrategy = BootStrategy
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - Faust's name
+        *,
+        bounds: Bounds,
+        drain_timeout: float,
+        max_message_bytes: int = 4 << 20,
+        start_offsets: StartOffsets | None = None,
+        fetch_max_wait_ms: int = 100,
+        **options: Any,
+    ) -> None:
+        self.batch_topics: set[str] = set()
+        self.bounds, self.drain_timeout, self.commit_timeout = bounds, drain_timeout, COMMIT_TIMEOUT
+        self.start_offsets = start_offsets
+        self.assigned_positions: dict[TP, int] = {}
+        # Debezium's transactions: aborted records must not be delivered.  Faust offers this only with exactly_once.
+        self.consumer_overrides = {"_isolation_level": "read_committed", "_fetch_max_wait_ms": fetch_max_wait_ms}
+        defaults = {
+            "autodiscover": False,
+            "broker_commit_interval": 1.0,
+            "broker_max_poll_records": 500,
+            "broker_rebalance_timeout": max(60.0, drain_timeout + COMMIT_TIMEOUT + 10.0),
+            "consumer_auto_offset_reset": "earliest",
+            # A leader that saw no metadata right after a broker's restart assigned nothing for five minutes.
+            "consumer_metadata_max_age_ms": 10_000,
+            "key_serializer": "raw",
+            "value_serializer": "raw",
+            "producer_max_request_size": max_message_bytes + HEADROOM,
+            "producer_request_timeout": 60.0,  # Faust's own is 20 minutes
+            "store": "memory://",
+            "stream_wait_empty": False,
+            "table_standby_replicas": 0,
+            "topic_allow_declare": False,
+            "topic_disable_leader": True,
+            "worker_redirect_stdouts": False,
+        }
+        super().__init__(id, **{**defaults, **options})
+
+    @cached_property
+    def gate(self) -> Gate:
+        return Gate(self.bounds, self.drain_timeout, self.log)
+
+    @cached_property
+    def flow_control(self) -> Flow:
+        return Flow(loop=self.loop)
+
+    def _new_transport(self) -> Any:
+        transport: Any = super()._new_transport()
+        transport.Consumer, transport.Producer = Consumer, Producer
+        return transport
+
+    def batch_topic(self, *names: str) -> Any:
+        """A topic whose events are ``Batch`` objects."""
+        self.batch_topics.update(names)
+        return self.topic(*names, schema=BatchSchema())
+
+    def origin(self, tp: TP) -> int | None:
+        """Where the first fetch of ``tp`` must begin, if that is known."""
+        if self.start_offsets:
+            return self.assigned_positions.get(tp)
+        consumer: Any = self.consumer
+        committed: int | None = consumer._committed_offset.get(tp)
+        return committed
+
+    async def place(self, thread: ConsumerThread, assigned: set[TP]) -> None:
+        """Put newly assigned partitions where ``start_offsets`` says, whatever the group has committed."""
+        self.assigned_positions = {}
+        if self.start_offsets and assigned:
+            self.assigned_positions = await self.start_offsets(assigned)
+            await thread.seek_all(self.assigned_positions)
+
+    async def hand_over(
+        self,
+        batch: Batch,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]],
+        partition: int | None = None,
+    ) -> bool:
+        """Produce one record of ``batch``'s and wait until all in-sync brokers have it, however long that takes.
+
+        False only if the partition is no longer ours: then nothing is committed and the next owner does it again.
+        """
+        producer = await self.maybe_start_producer()
+        pause = 0.1
+        while batch.live:
+            try:
+                await producer.send_and_wait(topic, key, value, partition, None, list(headers))
+            except Exception as error:  # noqa: BLE001 - whatever failed, giving up would lose the record
+                self.log.warning(
+                    "hand-over to %s failed: %r; the offset waits, next try in %.1f s", topic, error, pause
+                )
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+            else:
+                return True
+        return False
+
+    async def stop(self) -> None:
+        """A stop that hangs (seen once while joining a group) ends the process, with all its stacks in the log."""
+        faulthandler.dump_traceback_later(
+            self.drain_timeout + COMMIT_TIMEOUT + 20.0, exit=True, file=sys.__stderr__ or sys.stderr
+        )
+        try:
+            await super().stop()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    async def _stop_consumer(self) -> None:
+        if self._consumer is not None and self.gate.windows:
+            await self.gate.drain(self._consumer.commit, self.commit_timeout)
+        await super()._stop_consumer()
+
+
+async def batches(stream: Any) -> AsyncIterator[Batch]:
+    """The batches of an agent's stream, none acknowledged by Faust.  Raises HoleError if one got lost on the way."""
+    async for event in stream.noack().events():
+        batch: Batch = event.value
+        batch.event = event
+        if batch.live:
+            batch.window.received(batch)
+            yield batch
+
+
+@contextmanager
+def on_partition_of(batch: Batch) -> Iterator[None]:
+    """Read and write tables for a record of ``batch``; all its records share the partition that a table needs.
+
+    No await inside; check ``batch.live`` before a write.
+    """
+    token = streams._current_event.set(weakref.ref(batch.event))
+    try:
+        yield
+    finally:
+        streams._current_event.reset(token)

@@ -1,0 +1,147 @@
+"""All windows of one app: how much may come in, who works, and how partitions are given up."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.kafka.window import Load, TopicPartition, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much one app takes in before it stops fetching; one more poll may come on top."""
+
+    pending: int = 2048  # records not done
+    uncommitted: int = 4096  # records not committed: what a crash may repeat
+    partition: int = 4096  # the same of one partition: what one stuck record may hold up
+    held: int = 64 << 20  # bytes of records, with what the agent holds beside them
+
+
+class Gate:
+    """Intake, work in flight and drain of one app.  ``open`` is False while partitions are being given up."""
+
+    def __init__(self, bounds: Bounds, drain_timeout: float, log: Any) -> None:
+        self.bounds, self.drain_timeout, self.log = bounds, drain_timeout, log
+        self.windows: dict[Any, Window] = {}
+        self.load = Load(on_release=self.released)
+        self.open = False
+        self.working = 0
+        #: Asked for what the agent holds of taken batches, in bytes.
+        self.held_elsewhere: Callable[[], int] = lambda: 0
+        #: Run when a drain begins, within its time: flush what is buffered, let go of what waits.
+        self.on_drain: list[Callable[[], Awaitable[None]]] = []
+        self._room, self._idle, self._closing = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+
+    def window(self, tp: TopicPartition, origin: int | None) -> Window:
+        if tp not in self.windows:
+            self.windows[tp] = Window(tp, self.load, origin)
+        return self.windows[tp]
+
+    # -- intake
+
+    def has_room(self, tp: TopicPartition) -> bool:
+        window = self.windows.get(tp)
+        return window is None or window.uncommitted < self.bounds.partition
+
+    def full(self) -> bool:
+        load, bounds = self.load, self.bounds
+        return (
+            load.pending >= bounds.pending
+            or load.uncommitted >= bounds.uncommitted
+            or load.held + self.held_elsewhere() >= bounds.held
+        )
+
+    async def wait_room(self, timeout: float) -> bool:  # noqa: ASYNC109 - the caller polls and must look at other things in between
+        if self.full():
+            self._room.clear()
+            try:
+                await asyncio.wait_for(self._room.wait(), timeout)
+            except TimeoutError:
+                return False
+        return not self.full()
+
+    def released(self) -> None:
+        """Some record is done: wake the intake, but not for every single one."""
+        if self.load.pending <= self.bounds.pending // 2:
+            self._room.set()
+
+    # -- work
+
+    def begin(self) -> None:
+        """A piece of work starts that a drain waits for."""
+        self.working += 1
+
+    def end(self) -> None:
+        self.working -= 1
+        if not self.working:
+            self._idle.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, but not into a drain."""
+        if self.open:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), seconds)
+
+    # -- commits
+
+    def dirty(self) -> list[Any]:
+        return [tp for tp, w in self.windows.items() if w.position is not None and w.position != w.committed]
+
+    def accepted(self, offsets: Mapping[Any, int]) -> None:
+        for tp, offset in offsets.items():
+            if window := self.windows.get(tp):
+                window.accepted(offset)
+        self._room.set()
+
+    # -- giving partitions up
+
+    async def drain(self, commit: Callable[[], Awaitable[Any]], commit_timeout: float) -> None:
+        """Start nothing new, wait (bounded) for what runs, commit, let go.  Concurrent callers share one run."""
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drain(commit, commit_timeout))
+        await asyncio.shield(self._draining)
+
+    async def _drain(self, commit: Callable[[], Awaitable[Any]], commit_timeout: float) -> None:
+        began, running, self.open = time.monotonic(), self.working, False
+        self._closing.set()
+        try:
+            async with asyncio.timeout(self.drain_timeout):
+                for hook in self.on_drain:
+                    await hook()
+                while self.working:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            self.log.warning("drain: %s pieces of work did not end in %s s", self.working, self.drain_timeout)
+        except Exception as error:  # noqa: BLE001 - what a hook could not flush is read again; the partitions go all the same
+            self.log.warning("drain: %r", error)
+        for window in self.windows.values():
+            window.live = False  # late finishers no longer count
+        try:
+            async with asyncio.timeout(commit_timeout):
+                for _ in range(3):  # a commit already under way makes ours a no-op
+                    if self.dirty():
+                        await commit()
+        except Exception as error:  # noqa: BLE001 - without the commit the next owner repeats; that is allowed
+            self.log.warning("commit while draining: %r", error)
+        self.log.info(
+            "drained %s pieces of work in %.2f s, %s partitions not committed",
+            running,
+            time.monotonic() - began,
+            len(self.dirty()),
+        )
+        self.windows.clear()  # a late periodic commit must not reuse them under the next generation
+
+    def reset(self) -> None:
+        """A new assignment: nothing of the old one counts any more."""
+        for window in self.windows.values():
+            window.live = False
+        self.windows.clear()
+        self.load.pending = self.load.uncommitted = self.load.held = 0
+        self._draining, self.open = None, True
+        self._closing.clear()
+        self._room.set()

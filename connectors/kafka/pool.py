@@ -1,0 +1,67 @@
+"""Bounded concurrent work on what an agent received."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from mode import Service
+
+from connectors.kafka.app import App
+
+T = TypeVar("T")
+
+
+class Pool(Service, Generic[T]):
+    """``concurrency`` workers call ``handle`` for each item that was put.
+
+    What a handler must wait for long it moves ``aside``, so that no worker is held.  An exception from either crashes
+    the app, on purpose: a hole must never be silent.
+    """
+
+    def __init__(self, app: App, handle: Callable[[T], Awaitable[None]], concurrency: int, **kwargs: Any) -> None:
+        self.app, self.handle, self.concurrency = app, handle, concurrency
+        self._queue: asyncio.Queue[T] = asyncio.Queue(maxsize=concurrency)
+        self._aside: set[asyncio.Task[None]] = set()
+        super().__init__(**kwargs)
+
+    async def put(self, item: T) -> None:
+        """Wait for a place, then leave ``item`` to the workers."""
+        if not self.started:
+            await self.maybe_start()
+        await self._queue.put(item)
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` beside the workers, in the context of the caller (tables know their event by it)."""
+        task = asyncio.create_task(self._crash_on_error(work))
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    async def on_start(self) -> None:
+        for _ in range(self.concurrency):
+            self.add_future(self._work())
+
+    async def on_stop(self) -> None:
+        for task in self._aside:
+            task.cancel()
+
+    async def _work(self) -> None:
+        get, handle = self._queue.get, self.handle
+        while not self.should_stop:
+            item = await get()
+            try:
+                await handle(item)
+            except Exception as error:  # noqa: BLE001 - see the class
+                await self._end_app(error)
+                return
+
+    async def _crash_on_error(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - see the class
+            await self._end_app(error)
+
+    async def _end_app(self, error: Exception) -> None:
+        self.log.error(
+            "a handler raised %r: the worker ends and what was not committed is read again", error, exc_info=error
+        )
+        await self.app.crash(error)

@@ -1,0 +1,30 @@
+"""The ``waybill`` command: parse, call, print.
+
+Data goes to stdout, prose to stderr.  Exit codes: 0 ok, 1 findings, 2 usage or configuration, 3 a dependency cannot be
+reached, 4 done in part.
+"""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from connectors.problems import Problem
+from pipelines.cli import local
+
+app = typer.Typer(
+    name="waybill",
+    help="Carries events between services: saved with the data, delivered by gRPC, kept in a Parquet lake.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(local.app, name="local")
+
+
+def main() -> None:
+    """Run the command line; a Problem ends it with one clear message and its exit code."""
+    try:
+        app()
+    except Problem as problem:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {problem}", highlight=False)
+        sys.exit(problem.exit_code)
