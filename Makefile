@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install check test demo bench proto lock clean
+.PHONY: install check test demo bench proto jars lock clean
 
 install: .venv/.installed
 
@@ -37,6 +37,10 @@ EXAMPLE_PROTOS := $(patsubst proto/%,%,$(wildcard proto/logistics/v1/*.proto))
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-proto.txt
 	touch $@
+
+# Resolve the local stack's jars anew; only a change of connectors/local/jars.py needs this.
+jars: install
+	$(BIN)/python -m connectors.local.jars
 
 clean:
 	rm -rf .venv .venv-proto .waybill
