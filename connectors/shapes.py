@@ -1,0 +1,180 @@
+"""What YAML must look like: the base of all configuration models, and pydantic's complaints in plain words.
+
+Keys are written in kebab case, unknown ones are refused, and no type is guessed from another (``strict``).
+"""
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Self, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from connectors.yaml_source import Document, Finding, KeyPath
+
+_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+
+
+class Shape(BaseModel):
+    """A frozen part of a configuration file; built from Python by field name, read from YAML by key."""
+
+    model_config = ConfigDict(
+        alias_generator=lambda name: name.replace("_", "-"),
+        validate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    @classmethod
+    def read(cls, document: Document, context: Any = None) -> tuple[Self | None, list[Finding]]:
+        """What a document holds; None, with findings, if it does not fit.  ``context`` is for the validators."""
+        try:
+            return cls.model_validate(document.value, by_alias=True, by_name=False, context=context), []
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            return None, [
+                _finding(cls, detail, document)
+                for detail in details
+                if not _follows(detail) and not document.is_misread(detail["loc"])
+            ]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """'; did you mean `topic`?', or nothing when no known word is near."""
+    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
+
+
+def _port(value: object) -> object:
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+
+
+def _size(value: object) -> object:
+    match = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", value) if isinstance(value, str) else None
+    if match and match[2].lower() in _UNITS:
+        return int(match[1]) * _UNITS[match[2].lower()]
+    if isinstance(value, str):
+        raise ValueError("must be a number of bytes, such as 4194304 or 4MiB")  # noqa: TRY004 - pydantic wants it
+    return value
+
+
+def _host(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not _HOST.fullmatch(value):
+            raise ValueError("must be a host name or an address, without scheme and port") from None
+    return value
+
+
+Port = Annotated[
+    int,
+    BeforeValidator(_port),
+    Field(ge=1, le=65535),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string", "pattern": r"^\d+$"}]}
+    ),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(_size),
+    Field(gt=0),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^\d+ ?[KMG]iB$"}]}
+    ),
+]
+Host = Annotated[str, AfterValidator(_host)]
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _follows(detail: ErrorDetails) -> bool:
+    """Said by pydantic because of another mistake: a default made of a wrong field, a list short of its wrong items."""
+    return detail["type"] == "default_factory_not_called" or (detail["type"] == "too_short" and bool(detail["input"]))
+
+
+def _finding(shape: type[Shape], detail: ErrorDetails, document: Document) -> Finding:
+    path = detail["loc"]
+    name = next((step for step in reversed(path) if isinstance(step, str)), "")
+    if detail["type"] == "extra_forbidden":
+        known = _fields(shape, path[:-1])
+        hint = did_you_mean(name, known) or f"; the keys here are {', '.join(f'`{key}`' for key in known)}"
+        return document.key_finding(path, f"unknown key `{name}`{hint}")
+    if detail["type"] == "missing":
+        example = (_fields(shape, path[:-1])[name].examples or ["..."])[0]
+        return document.key_finding(path[:-1], f"`{name}` is missing; write `{name}: {example}`")
+    return document.finding(path, f"`{name}` {_complaint(detail)}" if name else _complaint(detail))
+
+
+_COMPLAINTS = {
+    "string_type": "must be text, not {shown}",
+    "int_type": "must be a whole number, not {shown}",
+    "int_from_float": "must be a whole number, not {shown}",
+    "float_type": "must be a number, not {shown}",
+    "bool_type": "must be true or false, not {shown}",
+    "path_type": "must be a path, not {shown}",
+    "is_instance_of": "must be a path, not {shown}",
+    "tuple_type": "must be a list, not {shown}",
+    "model_type": "must be keys with values, not {shown}",
+    "dict_type": "must be keys with values, not {shown}",
+    "literal_error": "must be {expected}, not {shown}",
+    "greater_than": "must be more than {gt:g}, not {shown}",
+    "greater_than_equal": "must be {ge:g} or more, not {shown}",
+    "less_than_equal": "must be {le:g} or less, not {shown}",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "value_error": "{error}, not {shown}",
+}
+
+
+def _complaint(detail: ErrorDetails) -> str:
+    value, kind = detail["input"], detail["type"]
+    complaint = _COMPLAINTS.get(kind, "is wrong: {msg}").format(
+        shown=_shown(value), msg=detail["msg"], **detail.get("ctx", {})
+    )
+    quotes = kind == "string_type" and isinstance(value, bool | int | float)
+    return f'{complaint}; write it in quotes: "{_shown(value)}"' if quotes else complaint
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case Mapping():
+            return "keys with values"
+        case tuple():
+            return "a list"
+        case str() if not value:
+            return '""'
+        case _:
+            return str(value)
+
+
+def _fields(shape: type[Shape], path: KeyPath) -> dict[str, FieldInfo]:
+    """The fields, by key, of the model that stands at ``path`` of ``shape``."""
+    reached: Any = shape
+    for step in path:
+        if get_origin(reached) in {dict, tuple}:
+            reached = next(part for part in reversed(get_args(reached)) if part is not Ellipsis)
+        else:
+            reached = _keyed(_model(reached))[str(step)].annotation
+    return _keyed(_model(reached))
+
+
+def _model(annotation: Any) -> type[Shape]:
+    """The model of ``Model`` or ``Model | None``."""
+    return next(
+        part for part in (annotation, *get_args(annotation)) if isinstance(part, type) and issubclass(part, Shape)
+    )
+
+
+def _keyed(shape: type[Shape]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in shape.model_fields.items()}
