@@ -4,9 +4,9 @@ Reading order: ``window`` (the commit rule), ``gate`` (intake and drain), ``cons
 (Faust's hooks), ``pool``.
 """
 
-from connectors.kafka.app import App, batches, on_partition_of
+from connectors.kafka.app import App, on_partition_of
 from connectors.kafka.gate import Bounds, Gate
 from connectors.kafka.pool import Pool
 from connectors.kafka.window import Batch, HoleError, Window
 
-__all__ = ["App", "Batch", "Bounds", "Gate", "HoleError", "Pool", "Window", "batches", "on_partition_of"]
+__all__ = ["App", "Batch", "Bounds", "Gate", "HoleError", "Pool", "Window", "on_partition_of"]

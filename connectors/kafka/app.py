@@ -10,15 +10,19 @@ from typing import Any
 
 import faust
 from faust import streams
+from faust.app import base
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 
-from connectors.kafka.consumer import Consumer, ConsumerThread
+from connectors.kafka import logs
+from connectors.kafka.admin import Topics
+from connectors.kafka.consumer import Consumer, ConsumerThread, until_connected
 from connectors.kafka.gate import Bounds, Gate
 from connectors.kafka.window import Batch
+from connectors.problems import Problem, Unreachable
 
 if streams._CStreamIterator is None:  # type: ignore[attr-defined] # set by an optional import
     raise ImportError("Faust's compiled streams are missing: its Python ones acknowledge events they skipped")
@@ -33,6 +37,13 @@ HEADROOM = 128 << 10
 
 
 class Producer(driver.Producer):
+    async def on_start(self) -> None:
+        """Wait for a broker that is away."""
+        await until_connected(super().on_start, self._close, self.log)
+
+    async def _close(self) -> None:
+        await self._ensure_producer().stop()
+
     def _settings_extra(self) -> Mapping[str, Any]:
         """Faust asks for idempotence only under exactly_once."""
         return {"acks": "all", "enable_idempotence": True}
@@ -55,17 +66,18 @@ class BatchSchema(Schema):  # type: ignore[type-arg] # neither key nor value is 
         return message.value
 
 
-class BootStrategy(faust.App.BootStrategy):
+class BootStrategy(base.BootStrategy):
     """The stock command line turns Faust's web server on, which shows table contents to anybody."""
 
     enable_web = False
 
 
 class App(faust.App):
-    """A Faust app whose ``batch_topic`` events are ``Batch`` objects.
+    """A Faust app whose agents get batches (``consume``).
 
     ``drain_timeout`` (s) must exceed the longest piece of work.  ``start_offsets`` says where assigned partitions go
     on; without it, where the group has committed.  ``max_message_bytes`` bounds what is produced, without headers.
+    ``needs`` names topics without which the worker does not start.
     """
 
     BootStrategy = BootStrategy
@@ -74,16 +86,18 @@ class App(faust.App):
         self,
         id: str,  # noqa: A002 - Faust's name
         *,
+        broker: str,
         bounds: Bounds,
         drain_timeout: float,
         max_message_bytes: int = 4 << 20,
         start_offsets: StartOffsets | None = None,
+        needs: Sequence[str] = (),
         fetch_max_wait_ms: int = 100,
         **options: Any,
     ) -> None:
         self.batch_topics: set[str] = set()
         self.bounds, self.drain_timeout, self.commit_timeout = bounds, drain_timeout, COMMIT_TIMEOUT
-        self.start_offsets = start_offsets
+        self.start_offsets, self.needs, self.bootstrap = start_offsets, needs, broker
         self.assigned_positions: dict[TP, int] = {}
         # Debezium's transactions: aborted records must not be delivered.  Faust offers this only with exactly_once.
         self.consumer_overrides = {"_isolation_level": "read_committed", "_fetch_max_wait_ms": fetch_max_wait_ms}
@@ -95,6 +109,7 @@ class App(faust.App):
             "consumer_auto_offset_reset": "earliest",
             # A leader that saw no metadata right after a broker's restart assigned nothing for five minutes.
             "consumer_metadata_max_age_ms": 10_000,
+            "logging_config": logs.setup(),
             "key_serializer": "raw",
             "value_serializer": "raw",
             "producer_max_request_size": max_message_bytes + HEADROOM,
@@ -106,7 +121,25 @@ class App(faust.App):
             "topic_disable_leader": True,
             "worker_redirect_stdouts": False,
         }
-        super().__init__(id, **{**defaults, **options})
+        super().__init__(id, broker=f"kafka://{broker}", **{**defaults, **options})
+
+    async def on_first_start(self) -> None:
+        """Wait until Kafka answers.  Raises Problem if a topic is missing: Faust would just read nothing."""
+        cluster = Topics(self.bootstrap)
+        while True:
+            try:
+                missing = await asyncio.to_thread(cluster.missing, self.needs)
+            except Unreachable as problem:
+                self.log.warning("waiting for Kafka: %s", problem)
+                await asyncio.sleep(1.0)
+            else:
+                break
+        if missing:
+            raise Problem(
+                f"{self.conf.id} cannot start without the topics {', '.join(missing)} on {self.bootstrap}; "
+                "create them with `waybill topics apply`"
+            )
+        await super().on_first_start()
 
     @cached_property
     def gate(self) -> Gate:
@@ -116,15 +149,27 @@ class App(faust.App):
     def flow_control(self) -> Flow:
         return Flow(loop=self.loop)
 
+    def _create_directories(self) -> None:
+        """None are needed: tables live in memory and are read again from their changelogs."""
+
     def _new_transport(self) -> Any:
         transport: Any = super()._new_transport()
         transport.Consumer, transport.Producer = Consumer, Producer
         return transport
 
-    def batch_topic(self, *names: str) -> Any:
-        """A topic whose events are ``Batch`` objects."""
-        self.batch_topics.update(names)
-        return self.topic(*names, schema=BatchSchema())
+    def consume(self, run: Callable[[AsyncIterator[Batch]], Awaitable[None]], *topics: str, name: str) -> None:
+        """Declare the agent ``name``: ``run`` gets the batches of ``topics``.
+
+        What it raises crashes the app; Faust itself would restart the agent behind the batch that failed.
+        """
+        self.batch_topics.update(topics)
+
+        @self.agent(self.topic(*topics, schema=BatchSchema()), name=name)
+        async def agent(stream: Any) -> None:
+            try:
+                await run(_batches(stream))
+            except Exception as error:  # noqa: BLE001 - see above
+                await self.crash(error)
 
     def origin(self, tp: TP) -> int | None:
         """Where the first fetch of ``tp`` must begin, if that is known."""
@@ -138,8 +183,16 @@ class App(faust.App):
         """Put newly assigned partitions where ``start_offsets`` says, whatever the group has committed."""
         self.assigned_positions = {}
         if self.start_offsets and assigned:
-            self.assigned_positions = await self.start_offsets(assigned)
-            await thread.seek_all(self.assigned_positions)
+            try:
+                self.assigned_positions = await self.start_offsets(assigned)
+                await thread.seek_all(self.assigned_positions)
+            except Exception as error:
+                # aiokafka swallows what a rebalance callback raises and would go on at the group's offset.
+                await self.crash(error)
+                raise
+        self.log.info(
+            "%s has %s partitions of %s topics", self.conf.id, len(assigned), len({tp.topic for tp in assigned})
+        )
 
     async def hand_over(
         self,
@@ -169,6 +222,12 @@ class App(faust.App):
                 return True
         return False
 
+    async def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has that this app produces to."""
+        producer: Any = await self.maybe_start_producer()
+        found: set[int] = await producer._ensure_producer().partitions_for(topic)
+        return len(found)
+
     async def stop(self) -> None:
         """A stop that hangs (seen once while joining a group) ends the process, with all its stacks in the log."""
         faulthandler.dump_traceback_later(
@@ -185,7 +244,7 @@ class App(faust.App):
         await super()._stop_consumer()
 
 
-async def batches(stream: Any) -> AsyncIterator[Batch]:
+async def _batches(stream: Any) -> AsyncIterator[Batch]:
     """The batches of an agent's stream, none acknowledged by Faust.  Raises HoleError if one got lost on the way."""
     async for event in stream.noack().events():
         batch: Batch = event.value

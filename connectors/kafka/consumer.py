@@ -5,10 +5,11 @@ says which.  All names with an underscore are private to Faust and aiokafka: the
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -24,6 +25,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """aiokafka in its own thread and event loop."""
 
     app: "App"
+
+    async def on_start(self) -> None:
+        """Wait for a broker that is away; aiokafka gives up after one try."""
+        await until_connected(super().on_start, self._close, self.log)
+
+    async def _close(self) -> None:
+        await self._ensure_consumer().stop()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         """Faust has no setting for these; aiokafka reads them when it starts."""
@@ -55,7 +63,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         current = subscription and subscription.assignment
         if self.app.rebalancing_count != epoch or current is not assignment:
             for tp, got in records.items():
-                start = self.app.assigned_positions.get(tp) or await consumer.committed(tp) or got[0].offset
+                start = self.app.assigned_positions.get(tp)
+                if start is None:
+                    start = await consumer.committed(tp)
+                if start is None:
+                    start = got[0].offset
                 self.log.info("put back %s records of %s fetched across a rebalance, to %s", len(got), tp, start)
                 consumer._fetcher.seek_to(tp, start)
             return epoch, {}
@@ -99,6 +111,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Show aiokafka that we live while nothing is fetched, else it leaves the group at max_poll_interval."""
         with self._ensure_consumer()._subscription.fetch_context():
             pass
+
+
+async def until_connected(start: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]], log: Any) -> None:
+    """Call ``start`` until it finds a broker; ``close`` what found none."""
+    while True:
+        try:
+            await start()
+        except KafkaConnectionError as error:
+            log.warning("Kafka is away: %s; trying again", error)
+            await close()
+            await asyncio.sleep(1.0)
+        else:
+            return
 
 
 def _positions(assignment: Any, active: Iterable[TP]) -> dict[TP, int]:

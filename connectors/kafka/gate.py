@@ -33,6 +33,8 @@ class Gate:
         self.held_elsewhere: Callable[[], int] = lambda: 0
         #: Run when a drain begins, within its time: flush what is buffered, let go of what waits.
         self.on_drain: list[Callable[[], Awaitable[None]]] = []
+        #: Run when partitions have been assigned, before anything of them comes in.
+        self.on_open: list[Callable[[], None]] = []
         self._room, self._idle, self._closing = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
 
@@ -97,6 +99,11 @@ class Gate:
                 window.accepted(offset)
         self._room.set()
 
+    def oldest(self, topic: str) -> float | None:
+        """When the oldest record of ``topic`` that is not done was written, in seconds since the epoch."""
+        records = (window.oldest for tp, window in self.windows.items() if tp.topic == topic)
+        return min((record.timestamp / 1000 for record in records if record), default=None)
+
     # -- giving partitions up
 
     async def drain(self, commit: Callable[[], Awaitable[Any]], commit_timeout: float) -> None:
@@ -144,4 +151,6 @@ class Gate:
         self.load.pending = self.load.uncommitted = self.load.held = 0
         self._draining, self.open = None, True
         self._closing.clear()
+        for hook in self.on_open:
+            hook()
         self._room.set()

@@ -21,47 +21,36 @@ class Pool(Service, Generic[T]):
     def __init__(self, app: App, handle: Callable[[T], Awaitable[None]], concurrency: int, **kwargs: Any) -> None:
         self.app, self.handle, self.concurrency = app, handle, concurrency
         self._queue: asyncio.Queue[T] = asyncio.Queue(maxsize=concurrency)
-        self._aside: set[asyncio.Task[None]] = set()
+        self._work_in_hand: set[asyncio.Task[None]] = set()
         super().__init__(**kwargs)
+        app.add_dependency(self)
 
     async def put(self, item: T) -> None:
         """Wait for a place, then leave ``item`` to the workers."""
-        if not self.started:
-            await self.maybe_start()
         await self._queue.put(item)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` beside the workers, in the context of the caller (tables know their event by it)."""
-        task = asyncio.create_task(self._crash_on_error(work))
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
+        task = asyncio.create_task(self._guard(work))
+        self._work_in_hand.add(task)
+        task.add_done_callback(self._work_in_hand.discard)
 
     async def on_start(self) -> None:
         for _ in range(self.concurrency):
-            self.add_future(self._work())
+            self.aside(self._work())
 
     async def on_stop(self) -> None:
-        for task in self._aside:
+        for task in self._work_in_hand:
             task.cancel()
 
     async def _work(self) -> None:
         get, handle = self._queue.get, self.handle
         while not self.should_stop:
-            item = await get()
-            try:
-                await handle(item)
-            except Exception as error:  # noqa: BLE001 - see the class
-                await self._end_app(error)
-                return
+            await handle(await get())
 
-    async def _crash_on_error(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:  # noqa: BLE001 - see the class
-            await self._end_app(error)
-
-    async def _end_app(self, error: Exception) -> None:
-        self.log.error(
-            "a handler raised %r: the worker ends and what was not committed is read again", error, exc_info=error
-        )
-        await self.app.crash(error)
+        except Exception as error:
+            self.log.exception("a handler raised: the worker ends, what was not committed is read again")
+            await self.app.crash(error)

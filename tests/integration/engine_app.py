@@ -5,15 +5,16 @@ faust -A engine_app:app worker     env: BOOTSTRAP, TOPIC, GROUP, LEDGER, SECONDS
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from connectors.kafka import App, Batch, Bounds, Pool, batches
+from connectors.kafka import App, Batch, Bounds, Pool
 
 ENV = os.environ
 ledger = os.open(ENV["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 app = App(
     ENV["GROUP"],
-    broker="kafka://" + ENV["BOOTSTRAP"],
+    broker=ENV["BOOTSTRAP"],
     bounds=Bounds(pending=200, uncommitted=400, partition=400),
     drain_timeout=5.0,
     datadir=ENV["LEDGER"] + "-data",
@@ -47,10 +48,12 @@ async def handle(item: Item) -> None:
 pool = Pool(app, handle, 32)
 
 
-@app.agent(app.batch_topic(ENV["TOPIC"]))
-async def count(stream: object) -> None:
-    async for batch in batches(stream):
+async def count(batches: AsyncIterator[Batch]) -> None:
+    async for batch in batches:
         for index in range(batch.count):
             if not (app.gate.open and batch.live):
                 break
             await pool.put(Item(batch, index))
+
+
+app.consume(count, ENV["TOPIC"], name="count")

@@ -1,8 +1,8 @@
 """The engine on a real broker: what is committed, and what a worker's end repeats."""
 
+import os
 import subprocess
 import sys
-import os
 import threading
 import time
 import uuid

@@ -1,0 +1,189 @@
+"""The delivery agent: every event of a topic to every endpoint of one consumer.
+
+A delivery leaves here in one of three ways: the consumer has it, the retry topic has it, or the DLQ has it, the latter
+two acknowledged by the brokers.  When all deliveries of an event have left, its offset may be committed.
+"""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+
+from connectors.kafka import App, Batch, Pool
+from pipelines import backoff, events, handover, metrics
+from pipelines.caller import Caller, Kind
+from pipelines.dead_letters import bury
+from pipelines.events import Event
+from pipelines.format import Consumer
+from pipelines.handover import HandOver
+from pipelines.outcome import CutOff, Delivered, Outcome, Rejected, Retryable
+from pipelines.routing import Endpoint, Route
+
+#: Status of a dead letter that was never called, in place of a gRPC status.
+REFUSED = "REFUSED"
+
+
+class Left(Enum):
+    """How a delivery left this agent."""
+
+    DELIVERED = "delivered"
+    HANDED_OVER = "handed over"
+    LET_GO = "let go"  # a drain came first: the next owner of the partition goes on
+
+
+@dataclass(slots=True)
+class Progress:
+    """One event on its way to all its endpoints."""
+
+    batch: Batch
+    index: int
+    timestamp: float  # seconds since the epoch
+    event: Event
+    refusal: str | None
+    metadata: tuple[tuple[str, str], ...]
+    outstanding: int
+    started: bool = False
+    arrived: bool = False  # at some endpoint, or in a topic on its behalf
+    let_go: list["Delivery"] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One event to one endpoint.  ``state`` counts the attempts and holds the last failure."""
+
+    progress: Progress
+    endpoint: Endpoint
+    state: HandOver
+
+
+class DeliveryAgent:
+    """Runs in ``app``; shares ``caller`` with the retry agent of the same consumer."""
+
+    def __init__(self, app: App, consumer: Consumer, routes: Mapping[str, Route], caller: Caller, rng: Random) -> None:
+        self.app, self.consumer, self.routes, self.caller, self.rng = app, consumer, routes, caller, rng
+        self.pool: Pool[Delivery] = Pool(app, self.handle, consumer.max_in_flight)
+        self._ages = {
+            endpoint.name: metrics.DELIVERY_AGE.labels(consumer.name, endpoint.name).observe
+            for route in routes.values()
+            for endpoint in route.endpoints
+        }
+
+    async def run(self, batches: AsyncIterator[Batch]) -> None:
+        """Take batches and put their deliveries before the workers."""
+        gate = self.app.gate
+        async for batch in batches:
+            route = self.routes[batch.tp.topic]
+            for index in range(batch.count):
+                if not (gate.open and batch.live):
+                    break
+                progress = self._progress(batch, index, route)
+                for endpoint in route.endpoints:
+                    state = handover.start(self.consumer.name, endpoint.name, progress.event)
+                    await self.pool.put(Delivery(progress, endpoint, state))
+
+    def _progress(self, batch: Batch, index: int, route: Route) -> Progress:
+        record = batch.records[index]
+        event = events.read(record, route.event_type.name)
+        return Progress(
+            batch=batch,
+            index=index,
+            timestamp=record.timestamp / 1000,
+            event=event,
+            refusal=events.refusal(event, route.event_type.name, self.consumer.max_message_bytes),
+            metadata=events.metadata(event),
+            outstanding=len(route.endpoints),
+        )
+
+    # -- attempts
+
+    async def handle(self, delivery: Delivery) -> None:
+        """The first attempt, by a worker; everything slower goes aside."""
+        progress = delivery.progress
+        if not progress.started:
+            progress.started = True
+            self.app.gate.begin()
+        if not self.app.gate.open:
+            await self._leave(delivery, Left.LET_GO)
+        elif progress.refusal is not None:
+            self.pool.aside(self._dead_letter(delivery, REFUSED, progress.refusal, called=False))
+        else:
+            match await self._attempt(delivery, wait=False):
+                case Delivered():
+                    await self._leave(delivery, Left.DELIVERED)
+                case result:
+                    self.pool.aside(self._persist(delivery, result))
+
+    async def _attempt(self, delivery: Delivery, *, wait: bool) -> Outcome | CutOff:
+        progress = delivery.progress
+        return await self.caller.attempt(
+            delivery.endpoint,
+            progress.event.id,
+            progress.event.value or b"",
+            (*progress.metadata, events.attempt_number(delivery.state.attempts + 1)),
+            kind=Kind.FRESH,
+            wait=wait,
+        )
+
+    async def _persist(self, delivery: Delivery, result: Outcome | CutOff) -> None:
+        """Go on after a first attempt that did not deliver, until the delivery has left."""
+        memory, gate = self.consumer.in_memory_retry, self.app.gate
+        while True:
+            match result:
+                case Delivered():
+                    await self._leave(delivery, Left.DELIVERED)
+                    return
+                case Rejected(status, message):
+                    await self._dead_letter(delivery, status, message, called=True)
+                    return
+                case Retryable(status, message):
+                    delivery.state = delivery.state.failed(status, message, time.time())
+                    if not result.in_memory or delivery.state.attempts > memory.attempts:
+                        await self._to_retry_topic(delivery)
+                        return
+                    await gate.sleep(backoff.full_jitter(delivery.state.attempts, memory.initial, memory.max, self.rng))
+            if not gate.open:
+                await self._leave(delivery, Left.LET_GO)
+                return
+            result = await self._attempt(delivery, wait=True)
+
+    # -- ways to leave
+
+    async def _leave(self, delivery: Delivery, how: Left) -> None:
+        """Account for a delivery; with the last of its event the offset may be committed, or is let go."""
+        progress = delivery.progress
+        progress.outstanding -= 1
+        if how is Left.LET_GO:
+            progress.let_go.append(delivery)
+        else:
+            progress.arrived = True
+            if how is Left.DELIVERED:
+                self._ages[delivery.endpoint.name](time.time() - progress.timestamp)
+        if progress.outstanding:
+            return
+        complete = not progress.let_go
+        if progress.let_go and progress.arrived:
+            # Who has the event must not get it again: the others go on from the retry topic, with nothing spent.
+            complete = all([await self._hand_over_to_retry(waiting) for waiting in progress.let_go])
+        if complete and progress.batch.live:
+            progress.batch.done(progress.index)
+        self.app.gate.end()
+
+    async def _to_retry_topic(self, delivery: Delivery) -> None:
+        handed = await self._hand_over_to_retry(delivery)
+        await self._leave(delivery, Left.HANDED_OVER if handed else Left.LET_GO)
+
+    async def _hand_over_to_retry(self, delivery: Delivery) -> bool:
+        event, topic = delivery.progress.event, self.consumer.retry_topic
+        headers = handover.headers(event.headers, event.id, delivery.state)
+        partition = handover.retry_partition(event.id, await self.app.partitions_of(topic))
+        if not await self.app.hand_over(delivery.progress.batch, topic, event.key, event.value, headers, partition):
+            return False
+        metrics.HAND_OVERS.labels(self.consumer.name, delivery.endpoint.name).inc()
+        return True
+
+    async def _dead_letter(self, delivery: Delivery, status: str, message: str, *, called: bool) -> None:
+        progress, now = delivery.progress, time.time()
+        state = delivery.state.failed(status, message, now) if called else delivery.state.ended(status, message, now)
+        buried = await bury(self.app, progress.batch, self.consumer, progress.event, state)
+        await self._leave(delivery, Left.HANDED_OVER if buried else Left.LET_GO)

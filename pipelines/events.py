@@ -1,0 +1,89 @@
+"""What a record of an event topic says about itself: CloudEvents headers (Kafka protocol binding, binary mode)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+Headers = Iterable[tuple[str, bytes | None]]
+
+#: Headers that travel to the consumer as gRPC metadata, under the name on the right.
+METADATA = {
+    "ce_id": "ce-id",
+    "ce_type": "ce-type",
+    "ce_source": "ce-source",
+    "ce_time": "ce-time",
+    "traceparent": "traceparent",
+    "tracestate": "tracestate",
+}
+_FIRST = ("waybill-attempt", "1")
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as it lies in Kafka.
+
+    ``id`` is the producer's, or ``topic/partition/offset`` where a record has none.  ``headers`` are the original ones.
+    """
+
+    id: str
+    type: str
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+def read(record: Any, default_type: str) -> Event:
+    """Never fails: what is missing or no text gets the stand-in that the guarantees name."""
+    headers = tuple(record.headers or ())
+    found = text_headers(headers, ("ce_id", "ce_type"))
+    return Event(
+        id=found.get("ce_id") or f"{record.topic}/{record.partition}/{record.offset}",
+        type=found.get("ce_type") or default_type,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        headers=headers,
+    )
+
+
+def refusal(event: Event, expected_type: str, max_bytes: int) -> str | None:
+    """Why ``event`` cannot be delivered to anybody, or None."""
+    if event.type != expected_type:
+        return f"unexpected type: {event.type!r} on a topic of {expected_type}"
+    if event.value is None:
+        return "no payload: the record's value is null"
+    if len(event.value) > max_bytes:
+        return f"too large: {len(event.value)} bytes, max-message-bytes is {max_bytes}"
+    return None
+
+
+def metadata(event: Event) -> tuple[tuple[str, str], ...]:
+    """What a call carries as gRPC metadata: printable ASCII; the rest is percent-encoded, as CloudEvents does it."""
+    found = text_headers(event.headers, METADATA)
+    found["ce_id"], found["ce_type"] = event.id, event.type
+    return tuple((METADATA[name], printable(value)) for name, value in found.items())
+
+
+def attempt_number(number: int) -> tuple[str, str]:
+    """The metadata entry that tells a consumer which attempt this is, from 1."""
+    return _FIRST if number == 1 else ("waybill-attempt", str(number))
+
+
+def printable(value: str) -> str:
+    return value if value.isascii() and value.isprintable() and "%" not in value else quote(value, safe=_PRINTABLE)
+
+
+def text_headers(headers: Headers, names: Iterable[str]) -> dict[str, str]:
+    """The first header of each name that is not empty.  Bytes that are no UTF-8 stay visible as escapes."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name in names and value is not None and not found.get(name):
+            found[name] = value.decode(errors="backslashreplace")
+    return found
