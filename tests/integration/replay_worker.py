@@ -1,0 +1,20 @@
+"""The replay app on topics of a test's own.
+
+faust -A replay_worker:app worker     env: BOOTSTRAP, COMMANDS, GROUP, PARTITIONS, DATA
+"""
+
+import os
+from pathlib import Path
+
+from pipelines import replay
+from pipelines.plan import Channel
+
+ENV = os.environ
+app = replay.build(
+    ENV["BOOTSTRAP"],
+    Path(ENV["DATA"]),
+    channel=Channel(ENV["COMMANDS"], ENV["GROUP"], int(ENV["PARTITIONS"])),
+    broker_session_timeout=6.0,
+    broker_heartbeat_interval=1.0,
+    broker_request_timeout=10.0,
+)
