@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install check test demo bench proto jars lock clean
+.PHONY: install check test demo demo-stop bench proto jars lock clean
 
 install: .venv/.installed
 
@@ -23,6 +23,13 @@ check: install
 test: install
 	$(BIN)/pytest
 
+# KEEP=1 leaves everything running and says what to try; demo-stop ends it.
+demo: install
+	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
+
+demo-stop: install
+	$(BIN)/python -m examples.demo --stop
+
 # Descriptors and stubs are committed; only a change under proto/ needs this.
 proto: install .venv-proto/.installed
 	cd proto && ../$(BIN)/buf build --as-file-descriptor-set --exclude-source-info -o descriptors.binpb
@@ -41,6 +48,9 @@ EXAMPLE_PROTOS := $(patsubst proto/%,%,$(wildcard proto/logistics/v1/*.proto))
 # Resolve the local stack's jars anew; only a change of connectors/local/jars.py needs this.
 jars: install
 	$(BIN)/python -m connectors.local.jars
+
+bench: install
+	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf .venv .venv-proto .waybill

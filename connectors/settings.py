@@ -31,11 +31,10 @@ __all__ = [
 ENVIRONMENT: Mapping[str, KeyPath] = {
     "WAYBILL_BOOTSTRAP_SERVERS": ("kafka", "bootstrap-servers"),
     "WAYBILL_CONNECT_URL": ("connect", "url"),
-    "WAYBILL_DATA_DIR": ("data-dir",),
     "WAYBILL_LAKE_ROOT": ("lake", "root"),
     "WAYBILL_METRICS_PORT": ("metrics", "port"),
 }
-_PATHS = {"WAYBILL_DATA_DIR", "WAYBILL_LAKE_ROOT"}
+_PATHS = {"WAYBILL_LAKE_ROOT"}
 
 #: Stands for the running local stack of this folder.
 LOCAL = "local"
@@ -91,7 +90,7 @@ class Outbox(Shape):
 
 class Metrics(Shape):
     host: Host = "127.0.0.1"
-    """Address a worker serves Prometheus metrics and health on."""
+    """Address a worker serves Prometheus metrics on."""
 
     port: Port = 9464
     """Its port; processes that share a machine need one each (environment: WAYBILL_METRICS_PORT)."""
@@ -156,9 +155,6 @@ class Settings(Sources):
     model_config = ConfigDict(extra="forbid")
 
     kafka: Kafka = Field(examples=["{bootstrap-servers: local}"])
-    data_dir: FilePath = Field(examples=["../.waybill/data"])
-    """Folder of the workers' own state, such as Faust's tables; safe to lose."""
-
     lake: Lake = Field(examples=["{root: ../.waybill/lake}"])
     connect: Connect = Connect()
     metrics: Metrics = Metrics()

@@ -12,7 +12,7 @@ from random import Random
 
 from connectors.kafka import App, Batch, Pool
 from pipelines import backoff, events, handover, metrics
-from pipelines.caller import Caller, Kind
+from pipelines.caller import Caller
 from pipelines.dead_letters import bury
 from pipelines.events import Event
 from pipelines.format import Consumer
@@ -38,10 +38,8 @@ class Progress:
 
     batch: Batch
     index: int
-    timestamp: float  # seconds since the epoch
     event: Event
     refusal: str | None
-    metadata: tuple[tuple[str, str], ...]
     outstanding: int
     started: bool = False
     arrived: bool = False  # at some endpoint, or in a topic on its behalf
@@ -50,11 +48,11 @@ class Progress:
 
 @dataclass(slots=True)
 class Delivery:
-    """One event to one endpoint.  ``state`` counts the attempts and holds the last failure."""
+    """One event to one endpoint.  ``failures`` counts the attempts and holds the last one; None before the first."""
 
     progress: Progress
     endpoint: Endpoint
-    state: HandOver
+    failures: HandOver | None = None
 
 
 class DeliveryAgent:
@@ -63,11 +61,6 @@ class DeliveryAgent:
     def __init__(self, app: App, consumer: Consumer, routes: Mapping[str, Route], caller: Caller, rng: Random) -> None:
         self.app, self.consumer, self.routes, self.caller, self.rng = app, consumer, routes, caller, rng
         self.pool: Pool[Delivery] = Pool(app, self.handle, consumer.max_in_flight)
-        self._ages = {
-            endpoint.name: metrics.DELIVERY_AGE.labels(consumer.name, endpoint.name).observe
-            for route in routes.values()
-            for endpoint in route.endpoints
-        }
 
     async def run(self, batches: AsyncIterator[Batch]) -> None:
         """Take batches and put their deliveries before the workers."""
@@ -79,8 +72,7 @@ class DeliveryAgent:
                     break
                 progress = self._progress(batch, index, route)
                 for endpoint in route.endpoints:
-                    state = handover.start(self.consumer.name, endpoint.name, progress.event)
-                    await self.pool.put(Delivery(progress, endpoint, state))
+                    await self.pool.put(Delivery(progress, endpoint))
 
     def _progress(self, batch: Batch, index: int, route: Route) -> Progress:
         record = batch.records[index]
@@ -88,10 +80,8 @@ class DeliveryAgent:
         return Progress(
             batch=batch,
             index=index,
-            timestamp=record.timestamp / 1000,
             event=event,
             refusal=events.refusal(event, route.event_type.name, self.consumer.max_message_bytes),
-            metadata=events.metadata(event),
             outstanding=len(route.endpoints),
         )
 
@@ -115,15 +105,18 @@ class DeliveryAgent:
                     self.pool.aside(self._persist(delivery, result))
 
     async def _attempt(self, delivery: Delivery, *, wait: bool) -> Outcome | CutOff:
-        progress = delivery.progress
+        event, failures = delivery.progress.event, delivery.failures
+        number = failures.attempts + 1 if failures else 1
         return await self.caller.attempt(
             delivery.endpoint,
-            progress.event.id,
-            progress.event.value or b"",
-            (*progress.metadata, events.attempt_number(delivery.state.attempts + 1)),
-            kind=Kind.FRESH,
+            event.id,
+            event.value or b"",
+            (*event.metadata, events.attempt_number(number)),
             wait=wait,
         )
+
+    def _state(self, delivery: Delivery) -> HandOver:
+        return delivery.failures or handover.start(self.consumer.name, delivery.endpoint.name, delivery.progress.event)
 
     async def _persist(self, delivery: Delivery, result: Outcome | CutOff) -> None:
         """Go on after a first attempt that did not deliver, until the delivery has left."""
@@ -137,11 +130,11 @@ class DeliveryAgent:
                     await self._dead_letter(delivery, status, message, called=True)
                     return
                 case Retryable(status, message):
-                    delivery.state = delivery.state.failed(status, message, time.time())
-                    if not result.in_memory or delivery.state.attempts > memory.attempts:
+                    failures = delivery.failures = self._state(delivery).failed(status, message, time.time())
+                    if not result.in_memory or failures.attempts > memory.attempts:
                         await self._to_retry_topic(delivery)
                         return
-                    await gate.sleep(backoff.full_jitter(delivery.state.attempts, memory.initial, memory.max, self.rng))
+                    await gate.sleep(backoff.full_jitter(failures.attempts, memory.initial, memory.max, self.rng))
             if not gate.open:
                 await self._leave(delivery, Left.LET_GO)
                 return
@@ -157,8 +150,6 @@ class DeliveryAgent:
             progress.let_go.append(delivery)
         else:
             progress.arrived = True
-            if how is Left.DELIVERED:
-                self._ages[delivery.endpoint.name](time.time() - progress.timestamp)
         if progress.outstanding:
             return
         complete = not progress.let_go
@@ -175,7 +166,7 @@ class DeliveryAgent:
 
     async def _hand_over_to_retry(self, delivery: Delivery) -> bool:
         event, topic = delivery.progress.event, self.consumer.retry_topic
-        headers = handover.headers(event.headers, event.id, delivery.state)
+        headers = handover.headers(event.headers, event.id, self._state(delivery))
         partition = handover.retry_partition(event.id, await self.app.partitions_of(topic))
         if not await self.app.hand_over(delivery.progress.batch, topic, event.key, event.value, headers, partition):
             return False
@@ -183,7 +174,7 @@ class DeliveryAgent:
         return True
 
     async def _dead_letter(self, delivery: Delivery, status: str, message: str, *, called: bool) -> None:
-        progress, now = delivery.progress, time.time()
-        state = delivery.state.failed(status, message, now) if called else delivery.state.ended(status, message, now)
+        progress, now, state = delivery.progress, time.time(), self._state(delivery)
+        state = state.failed(status, message, now) if called else state.ended(status, message, now)
         buried = await bury(self.app, progress.batch, self.consumer, progress.event, state)
         await self._leave(delivery, Left.HANDED_OVER if buried else Left.LET_GO)

@@ -4,7 +4,7 @@ import heapq
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -60,7 +60,7 @@ def read(record: Any) -> DeadLetter:
     delivery, malformation = None, ""
     try:
         delivery = handover.parse(event.headers)
-        event = replace(event, topic=delivery.topic, partition=delivery.partition, offset=delivery.offset)
+        event = event._replace(topic=delivery.topic, partition=delivery.partition, offset=delivery.offset)
     except MalformedError as error:
         malformation = str(error)
     return DeadLetter(

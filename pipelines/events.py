@@ -1,8 +1,7 @@
 """What a record of an event topic says about itself: CloudEvents headers (Kafka protocol binding, binary mode)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 Headers = Iterable[tuple[str, bytes | None]]
@@ -20,11 +19,11 @@ _FIRST = ("waybill-attempt", "1")
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event as it lies in Kafka.
 
-    ``id`` is the producer's, or ``topic/partition/offset`` where a record has none.  ``headers`` are the original ones.
+    ``id`` is the producer's, or ``topic/partition/offset`` where a record has none.  ``headers`` are the original ones;
+    ``metadata`` is what of them a call carries: printable ASCII, the rest percent-encoded as CloudEvents does it.
     """
 
     id: str
@@ -35,22 +34,19 @@ class Event:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+    metadata: tuple[tuple[str, str], ...]
 
 
 def read(record: Any, default_type: str) -> Event:
     """Never fails: what is missing or no text gets the stand-in that the guarantees name."""
     headers = tuple(record.headers or ())
-    found = text_headers(headers, ("ce_id", "ce_type"))
-    return Event(
-        id=found.get("ce_id") or f"{record.topic}/{record.partition}/{record.offset}",
-        type=found.get("ce_type") or default_type,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key,
-        value=record.value,
-        headers=headers,
-    )
+    found = text_headers(headers, METADATA)
+    event_id = found.setdefault("ce_id", "") or f"{record.topic}/{record.partition}/{record.offset}"
+    event_type = found.setdefault("ce_type", "") or default_type
+    found["ce_id"], found["ce_type"] = event_id, event_type
+    metadata = tuple([(METADATA[name], printable(value)) for name, value in found.items()])
+    topic, partition, offset = record.topic, record.partition, record.offset
+    return Event(event_id, event_type, topic, partition, offset, record.key, record.value, headers, metadata)
 
 
 def refusal(event: Event, expected_type: str, max_bytes: int) -> str | None:
@@ -62,13 +58,6 @@ def refusal(event: Event, expected_type: str, max_bytes: int) -> str | None:
     if len(event.value) > max_bytes:
         return f"too large: {len(event.value)} bytes, max-message-bytes is {max_bytes}"
     return None
-
-
-def metadata(event: Event) -> tuple[tuple[str, str], ...]:
-    """What a call carries as gRPC metadata: printable ASCII; the rest is percent-encoded, as CloudEvents does it."""
-    found = text_headers(event.headers, METADATA)
-    found["ce_id"], found["ce_type"] = event.id, event.type
-    return tuple((METADATA[name], printable(value)) for name, value in found.items())
 
 
 def attempt_number(number: int) -> tuple[str, str]:
@@ -85,5 +74,5 @@ def text_headers(headers: Headers, names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers:
         if name in names and value is not None and not found.get(name):
-            found[name] = value.decode(errors="backslashreplace")
+            found[name] = str(value, "utf-8", "backslashreplace")
     return found

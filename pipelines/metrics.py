@@ -10,7 +10,6 @@ from functools import partial
 from prometheus_client import Counter, Gauge, Histogram
 
 CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0)
-AGE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600)
 
 ATTEMPTS = Counter(
     "waybill_attempts",
@@ -22,12 +21,6 @@ ATTEMPT_SECONDS = Histogram(
     "How long attempts took, whatever came of them.",
     ["consumer", "endpoint"],
     buckets=CALL_BUCKETS,
-)
-DELIVERY_AGE = Histogram(
-    "waybill_delivery_age_seconds",
-    "Age of events when they were delivered, counted from their record in Kafka.",
-    ["consumer", "endpoint"],
-    buckets=AGE_BUCKETS,
 )
 HAND_OVERS = Counter(
     "waybill_hand_overs",

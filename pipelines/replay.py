@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -38,21 +37,17 @@ PAUSE = 5.0
 DRAIN_TIMEOUT = 10.0
 
 
-def build(
-    bootstrap: str, data_dir: Path, max_message_bytes: int = 4 << 20, channel: Channel = CHANNEL, **options: Any
-) -> App:
-    """The app of the replay worker.  ``options`` go to Faust."""
+def build(broker: str, channel: Channel = CHANNEL, **options: Any) -> App:
+    """The app of the replay worker.  ``options`` go to it and to Faust."""
     app = App(
         channel.group,
-        broker=bootstrap,
+        broker=broker,
         bounds=Bounds(),
         needs=(channel.commands, channel.changelog),
         drain_timeout=DRAIN_TIMEOUT,
-        datadir=data_dir,
-        max_message_bytes=max_message_bytes,
         **options,
     )
-    agent = ReplayAgent(app, bootstrap, channel)
+    agent = ReplayAgent(app, broker, channel)
     app.consume(agent.run, channel.commands, name="replay")
     return app
 

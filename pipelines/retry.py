@@ -22,8 +22,10 @@ from pipelines.format import Consumer
 from pipelines.handover import HandOver, MalformedError
 from pipelines.outcome import CutOff, Delivered, Rejected, Retryable
 from pipelines.retry_state import RetryState
-from pipelines.routing import Endpoint
+from pipelines.routing import Endpoint, Route
 
+#: Statuses of dead letters that were never called, in place of a gRPC status.
+MALFORMED, GONE = "MALFORMED", "GONE"
 #: Seconds between two looks at whether a spent delivery may become a dead letter, or a copy has ended.
 RECHECK = 1.0
 #: Rows of ended deliveries that a rebalance left behind are removed after this many seconds.
@@ -50,13 +52,17 @@ class RetryAgent:
         self,
         app: App,
         consumer: Consumer,
-        endpoints: Mapping[str, Endpoint],
+        routes: Mapping[str, Route],
         table: Any,
         caller: Caller,
         rng: Random,
     ) -> None:
-        self.app, self.consumer, self.endpoints, self.table = app, consumer, endpoints, table
-        self.caller, self.rng = caller, rng
+        self.app, self.consumer, self.table, self.caller, self.rng = app, consumer, table, caller, rng
+        self.endpoints: dict[str, Endpoint] = {}
+        self.types: dict[str, str] = {}
+        for route in routes.values():
+            for endpoint in route.endpoints:
+                self.endpoints[endpoint.name], self.types[endpoint.name] = endpoint, route.event_type.name
         self.pool: Pool[Retry] = Pool(app, self.handle, max(1, consumer.max_in_flight))
         self._waiting: list[tuple[float, int, Retry]] = []
         self._order = count()
@@ -78,22 +84,20 @@ class RetryAgent:
             for index, record in enumerate(batch.records):
                 if not (self.app.gate.open and batch.live):
                     break
-                await self._receive(batch, index, record)
+                self._receive(batch, index, record)
 
-    async def _receive(self, batch: Batch, index: int, record: Any) -> None:
-        event = events.read(record, "")
+    def _receive(self, batch: Batch, index: int, record: Any) -> None:
         try:
             given = handover.parse(record.headers)
         except MalformedError as error:
             given = HandOver(self.consumer.name, "", record.topic, record.partition, record.offset)
-            self.pool.aside(
-                self._bury_unknown(batch, index, event, given, "MALFORMED", f"malformed retry record: {error}")
-            )
+            self._give_up_unread(batch, index, given, MALFORMED, f"malformed retry record: {error}")
             return
         if given.endpoint not in self.endpoints:
             text = f"endpoint {given.endpoint} is not in the configuration of {self.consumer.name} any more"
-            self.pool.aside(self._bury_unknown(batch, index, event, given, "GONE", text))
+            self._give_up_unread(batch, index, given, GONE, text)
             return
+        event = events.read(record, self.types[given.endpoint])
         key = retry_state.key(event.id, given.endpoint, given.generation)
         retry = Retry(batch, index, record.offset, event, given, key)
         row = self._row(retry)
@@ -161,7 +165,7 @@ class RetryAgent:
             endpoint,
             retry.event.id,
             retry.event.value or b"",
-            (*events.metadata(retry.event), events.attempt_number(delivery.attempts + 1)),
+            (*retry.event.metadata, events.attempt_number(delivery.attempts + 1)),
             kind=Kind.RETRY,
             openings=retry.openings,
         )
@@ -204,12 +208,13 @@ class RetryAgent:
             self._save(retry, RetryState(delivery, 0.0, time.time(), done="dead"))
             self._finish(retry)
 
-    async def _bury_unknown(
-        self, batch: Batch, index: int, event: Event, given: HandOver, status: str, text: str
-    ) -> None:
+    def _give_up_unread(self, batch: Batch, index: int, given: HandOver, status: str, text: str) -> None:
+        self.pool.aside(self._bury_unread(batch, index, given.ended(status, text, time.time())))
+
+    async def _bury_unread(self, batch: Batch, index: int, delivery: HandOver) -> None:
         self.app.gate.begin()
         try:
-            delivery = given.ended(status, text, time.time())
+            event = events.read(batch.records[index], "")
             if await bury(self.app, batch, self.consumer, event, delivery) and batch.live:
                 batch.done(index)
         finally:

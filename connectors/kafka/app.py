@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import faust
+import structlog
 from faust import streams
 from faust.app import base
 from faust.serializers.schemas import Schema
@@ -17,15 +18,17 @@ from faust.types import TP
 from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 
-from connectors.kafka import logs
+from connectors import logs
 from connectors.kafka.admin import Topics
 from connectors.kafka.consumer import Consumer, ConsumerThread, until_connected
 from connectors.kafka.gate import Bounds, Gate
 from connectors.kafka.window import Batch
-from connectors.problems import Problem, Unreachable
+from connectors.problems import Unreachable
 
 if streams._CStreamIterator is None:  # type: ignore[attr-defined] # set by an optional import
     raise ImportError("Faust's compiled streams are missing: its Python ones acknowledge events they skipped")
+
+log = structlog.get_logger("waybill.engine")
 
 #: Answers, for partitions just assigned, where each must go on.
 StartOffsets = Callable[[set[TP]], Awaitable[dict[TP, int]]]
@@ -39,7 +42,7 @@ HEADROOM = 128 << 10
 class Producer(driver.Producer):
     async def on_start(self) -> None:
         """Wait for a broker that is away."""
-        await until_connected(super().on_start, self._close, self.log)
+        await until_connected(super().on_start, self._close)
 
     async def _close(self) -> None:
         await self._ensure_producer().stop()
@@ -109,7 +112,7 @@ class App(faust.App):
             "consumer_auto_offset_reset": "earliest",
             # A leader that saw no metadata right after a broker's restart assigned nothing for five minutes.
             "consumer_metadata_max_age_ms": 10_000,
-            "logging_config": logs.setup(),
+            "logging_config": logs.config(),
             "key_serializer": "raw",
             "value_serializer": "raw",
             "producer_max_request_size": max_message_bytes + HEADROOM,
@@ -124,26 +127,29 @@ class App(faust.App):
         super().__init__(id, broker=f"kafka://{broker}", **{**defaults, **options})
 
     async def on_first_start(self) -> None:
-        """Wait until Kafka answers.  Raises Problem if a topic is missing: Faust would just read nothing."""
+        """Wait until Kafka answers, and end the process if a topic is missing: Faust would just read nothing."""
         cluster = Topics(self.bootstrap)
         while True:
             try:
                 missing = await asyncio.to_thread(cluster.missing, self.needs)
             except Unreachable as problem:
-                self.log.warning("waiting for Kafka: %s", problem)
+                log.warning("waiting for Kafka", error=str(problem))
                 await asyncio.sleep(1.0)
             else:
                 break
         if missing:
-            raise Problem(
-                f"{self.conf.id} cannot start without the topics {', '.join(missing)} on {self.bootstrap}; "
-                "create them with `waybill topics apply`"
+            log.error(
+                "the worker cannot start: topics are missing; create them with `waybill topics apply`",
+                group=self.conf.id,
+                topics=missing,
+                kafka=self.bootstrap,
             )
+            raise SystemExit(1)
         await super().on_first_start()
 
     @cached_property
     def gate(self) -> Gate:
-        return Gate(self.bounds, self.drain_timeout, self.log)
+        return Gate(self.conf.id, self.bounds, self.drain_timeout)
 
     @cached_property
     def flow_control(self) -> Flow:
@@ -190,9 +196,8 @@ class App(faust.App):
                 # aiokafka swallows what a rebalance callback raises and would go on at the group's offset.
                 await self.crash(error)
                 raise
-        self.log.info(
-            "%s has %s partitions of %s topics", self.conf.id, len(assigned), len({tp.topic for tp in assigned})
-        )
+        topics = sorted({tp.topic for tp in assigned})
+        log.info("partitions were assigned", group=self.conf.id, partitions=len(assigned), topics=topics)
 
     async def hand_over(
         self,
@@ -213,9 +218,7 @@ class App(faust.App):
             try:
                 await producer.send_and_wait(topic, key, value, partition, None, list(headers))
             except Exception as error:  # noqa: BLE001 - whatever failed, giving up would lose the record
-                self.log.warning(
-                    "hand-over to %s failed: %r; the offset waits, next try in %.1f s", topic, error, pause
-                )
+                log.warning("a hand-over failed; the offset waits", topic=topic, error=repr(error), next_try_in=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
             else:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -16,6 +17,8 @@ from faust.types.tuples import ConsumerMessage
 
 if TYPE_CHECKING:
     from connectors.kafka.app import App
+
+log = structlog.get_logger("waybill.engine")
 
 #: One fetch: the positions before and after it, and the records between them.
 Fetched = dict[TP, tuple[int, int, list[Any]]]
@@ -28,7 +31,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         """Wait for a broker that is away; aiokafka gives up after one try."""
-        await until_connected(super().on_start, self._close, self.log)
+        await until_connected(super().on_start, self._close)
 
     async def _close(self) -> None:
         await self._ensure_consumer().stop()
@@ -68,7 +71,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     start = await consumer.committed(tp)
                 if start is None:
                     start = got[0].offset
-                self.log.info("put back %s records of %s fetched across a rebalance, to %s", len(got), tp, start)
+                log.info(
+                    "records fetched across a rebalance were put back", topic=tp.topic, partition=tp.partition, to=start
+                )
                 consumer._fetcher.seek_to(tp, start)
             return epoch, {}
         fetched = {}
@@ -113,13 +118,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             pass
 
 
-async def until_connected(start: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]], log: Any) -> None:
+async def until_connected(start: Callable[[], Awaitable[None]], close: Callable[[], Awaitable[None]]) -> None:
     """Call ``start`` until it finds a broker; ``close`` what found none."""
     while True:
         try:
             await start()
         except KafkaConnectionError as error:
-            log.warning("Kafka is away: %s; trying again", error)
+            log.warning("waiting for Kafka", error=str(error))
             await close()
             await asyncio.sleep(1.0)
         else:

@@ -7,7 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from connectors.kafka.window import Load, TopicPartition, Window
+
+log = structlog.get_logger("waybill.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,10 @@ class Bounds:
 class Gate:
     """Intake, work in flight and drain of one app.  ``open`` is False while partitions are being given up."""
 
-    def __init__(self, bounds: Bounds, drain_timeout: float, log: Any) -> None:
-        self.bounds, self.drain_timeout, self.log = bounds, drain_timeout, log
+    def __init__(self, group: str, bounds: Bounds, drain_timeout: float) -> None:
+        self.group, self.bounds, self.drain_timeout = group, bounds, drain_timeout
         self.windows: dict[Any, Window] = {}
-        self.load = Load(on_release=self.released)
+        self.load = Load(low=bounds.pending // 2, on_release=self.released)
         self.open = False
         self.working = 0
         #: Asked for what the agent holds of taken batches, in bytes.
@@ -67,9 +71,8 @@ class Gate:
         return not self.full()
 
     def released(self) -> None:
-        """Some record is done: wake the intake, but not for every single one."""
-        if self.load.pending <= self.bounds.pending // 2:
-            self._room.set()
+        """There may be room again."""
+        self._room.set()
 
     # -- work
 
@@ -123,9 +126,9 @@ class Gate:
                     self._idle.clear()
                     await self._idle.wait()
         except TimeoutError:
-            self.log.warning("drain: %s pieces of work did not end in %s s", self.working, self.drain_timeout)
+            log.warning("work did not end in the time of a drain", group=self.group, pieces=self.working)
         except Exception as error:  # noqa: BLE001 - what a hook could not flush is read again; the partitions go all the same
-            self.log.warning("drain: %r", error)
+            log.warning("a drain was cut short", group=self.group, error=repr(error))
         for window in self.windows.values():
             window.live = False  # late finishers no longer count
         try:
@@ -134,13 +137,9 @@ class Gate:
                     if self.dirty():
                         await commit()
         except Exception as error:  # noqa: BLE001 - without the commit the next owner repeats; that is allowed
-            self.log.warning("commit while draining: %r", error)
-        self.log.info(
-            "drained %s pieces of work in %.2f s, %s partitions not committed",
-            running,
-            time.monotonic() - began,
-            len(self.dirty()),
-        )
+            log.warning("the commit of a drain failed", group=self.group, error=repr(error))
+        seconds, uncommitted = round(time.monotonic() - began, 2), len(self.dirty())
+        log.info("partitions were given up", group=self.group, pieces=running, seconds=seconds, uncommitted=uncommitted)
         self.windows.clear()  # a late periodic commit must not reuse them under the next generation
 
     def reset(self) -> None:

@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+import structlog
 from mode import Service
 
 from connectors.kafka.app import App
+
+log = structlog.get_logger("waybill.engine")
 
 T = TypeVar("T")
 
@@ -52,5 +55,5 @@ class Pool(Service, Generic[T]):
         try:
             await work
         except Exception as error:
-            self.log.exception("a handler raised: the worker ends, what was not committed is read again")
+            log.exception("a handler raised: the worker ends, what was not committed is read again", error=repr(error))
             await self.app.crash(error)

@@ -32,40 +32,27 @@ class Load:
 
     pending: int = 0  # records admitted and not done
     uncommitted: int = 0  # records admitted since the last commit the broker accepted
-    held: int = 0  # bytes of records admitted and not done or taken
+    held: int = 0  # bytes of batches that are not done or taken
+    #: ``on_release`` is called when ``pending`` falls to ``low`` and when bytes are released.
+    low: int = 0
     on_release: Callable[[], None] = field(default=lambda: None)
-
-
-def size_of(record: Any) -> int:
-    """Memory of one record, in bytes."""
-    return len(record.value or b"") + len(record.key or b"") + RECORD_OVERHEAD
 
 
 class Batch:
     """The records of one partition from one poll, covering ``[start, next_offset)`` of its log."""
 
-    __slots__ = (
-        "_done",
-        "_prefix",
-        "count",
-        "event",
-        "next_offset",
-        "number",
-        "records",
-        "size",
-        "start",
-        "tp",
-        "window",
-    )
+    __slots__ = ("_done", "count", "event", "left", "next_offset", "number", "records", "size", "start", "tp", "window")
 
     def __init__(self, window: "Window", number: int, records: Sequence[Any], start: int, next_offset: int) -> None:
         self.window, self.number, self.tp = window, number, window.tp
         self.records = list(records)
-        self.count = len(self.records)
+        self.count = self.left = len(self.records)
         self.start, self.next_offset = start, next_offset
-        self.size = sum(map(size_of, self.records))
+        self.size = RECORD_OVERHEAD * self.count
+        for record in self.records:
+            self.size += len(record.value or b"") + len(record.key or b"")
         self.event: Any = None  # Faust keeps only a weak reference to the event a table write belongs to
-        self._done, self._prefix = bytearray(self.count), 0
+        self._done = bytearray(self.count)
 
     @property
     def live(self) -> bool:
@@ -76,7 +63,15 @@ class Batch:
         """Record ``i`` needs no further work here.  Idempotent, in any order; frees the record."""
         if not self._done[i]:
             self._done[i] = 1
-            self.window.finished(self, i)
+            self.records[i] = None
+            self.left -= 1
+            self.window.finished(self)
+
+    @property
+    def prefix(self) -> int:
+        """How many records from the first on are done."""
+        gap = self._done.find(0)
+        return self.count if gap < 0 else gap
 
     def take(self) -> list[Any]:
         """Hand all records over at once; whoever takes them answers with ``Window.finish``."""
@@ -88,14 +83,14 @@ class Batch:
 class Window:
     """The done-prefix of one partition in one assignment."""
 
-    __slots__ = ("_batches", "_handed", "_seen", "committed", "live", "load", "next", "position", "tp", "uncommitted")
+    __slots__ = ("_batches", "_handed", "_reached", "_seen", "committed", "live", "load", "next", "tp", "uncommitted")
 
     def __init__(self, tp: TopicPartition, load: Load, origin: int | None) -> None:
         self.tp, self.load, self.live = tp, load, True
         self.next = origin  # where the next fetch must start; None or 0 = anywhere
-        self.position: int | None = None  # committable: everything below it is done
         self.committed: int | None = None  # last offset the broker accepted
         self.uncommitted = 0  # records admitted since then
+        self._reached: int | None = None  # the end of the last batch that is done, with all before it
         self._batches: deque[Batch] = deque()
         self._handed = self._seen = 0
 
@@ -108,7 +103,8 @@ class Window:
         if self.next and start != self.next:
             raise HoleError(
                 f"{self.tp.topic}[{self.tp.partition}] was to go on at offset {self.next} but was read from {start}; "
-                "the worker ends and a new one reads again from the committed offset"
+                "the worker ends and the next one reads again from the committed offset. If this comes back, retention "
+                "has removed records that were never delivered: reset the group's offset to the earliest there is"
             )
         self.next = end
         self._handed += bool(records)
@@ -119,7 +115,7 @@ class Window:
         self.load.uncommitted += batch.count
         self.load.held += batch.size
         if not records:
-            self._advance()
+            self._pass_done()
         return batch
 
     def received(self, batch: Batch) -> None:
@@ -130,54 +126,62 @@ class Window:
                 f"{self.tp.topic}[{self.tp.partition}]: batch {batch.number} came where {self._seen} was due"
             )
 
-    def finished(self, batch: Batch, i: int) -> None:
-        record = batch.records[i]
-        batch.records[i] = None
+    @property
+    def position(self) -> int | None:
+        """What may be committed: everything below it is done.  None if nothing is yet."""
+        if self._batches:
+            head = self._batches[0]
+            if prefix := head.prefix:
+                offset: int = head.records[prefix].offset
+                return offset
+        return self._reached
+
+    @property
+    def oldest(self) -> Any | None:
+        """The first record that is not done, if any."""
+        if not self._batches or not self._batches[0].records:
+            return None
+        return self._batches[0].records[self._batches[0].prefix]
+
+    def finished(self, batch: Batch) -> None:
         if self.live:
             self.load.pending -= 1
-            self.load.held -= size_of(record)
-            self.load.on_release()
-        if i == batch._prefix:
-            self._advance()
+            if self.load.pending == self.load.low:
+                self.load.on_release()
+        if not batch.left:
+            self._pass_done()
 
     def taken(self, batch: Batch) -> None:
         if self.live:
             self.load.pending -= batch.count
-            self.load.held -= batch.size
-            self.load.on_release()
+        self._release(batch.size)
 
     def finish(self, offset: int) -> None:
         """Everything below ``offset`` is done (for batches that were taken whole)."""
         while self._batches and self._batches[0].next_offset <= offset:
             self._batches.popleft()
-        # With nothing left the position is that of the last fetch: past trailing markers, else the lag never ends.
-        reached = offset if self._batches else max(self.next or 0, offset)
-        self.position = max(self.position or 0, reached)
-
-    @property
-    def oldest(self) -> Any | None:
-        """The first record that is not done, if any."""
-        for batch in self._batches:
-            if batch._prefix < len(batch.records):
-                return batch.records[batch._prefix]
-        return None
+        self._reached = max(self._reached or 0, offset)
+        self._pass_done()  # trailing markers, else the lag never ends
 
     def accepted(self, offset: int) -> None:
         """The broker has committed ``offset``."""
         self.committed = offset
-        left = sum(b.count - b._prefix for b in self._batches)
+        left = sum(batch.count for batch in self._batches) - (self._batches[0].prefix if self._batches else 0)
         if self.live:
             self.load.uncommitted += left - self.uncommitted
         self.uncommitted = left
 
-    def _advance(self) -> None:
-        while self._batches:
-            head = self._batches[0]
-            gap = head._done.find(0, head._prefix)
-            if gap >= 0:
-                if gap:
-                    self.position = head.records[gap].offset
-                head._prefix = gap
-                return
-            self.position = head.next_offset
-            self._batches.popleft()
+    def _pass_done(self) -> None:
+        """Let go of the batches at the head that are done; the position moves to the end of the last of them."""
+        released = 0
+        while self._batches and not self._batches[0].left:
+            batch = self._batches.popleft()
+            self._reached = batch.next_offset
+            released += batch.size
+        if released:
+            self._release(released)
+
+    def _release(self, size: int) -> None:
+        if self.live:
+            self.load.held -= size
+            self.load.on_release()

@@ -187,7 +187,6 @@ class World:
             "connect": {"url": self.stack.connect},
             "descriptors": "descriptors.binpb",
             "consumers": ["consumers.yaml"],
-            "data-dir": "data",
             "lake": {"root": "lake", "segment-age": 1},
             **self.settings,
         }

@@ -17,7 +17,6 @@ app = App(
     broker=ENV["BOOTSTRAP"],
     bounds=Bounds(pending=200, uncommitted=400, partition=400),
     drain_timeout=5.0,
-    datadir=ENV["LEDGER"] + "-data",
     broker_max_poll_records=100,
     broker_session_timeout=6.0,
     broker_heartbeat_interval=1.0,

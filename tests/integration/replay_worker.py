@@ -1,10 +1,9 @@
 """The replay app on topics of a test's own.
 
-faust -A replay_worker:app worker     env: BOOTSTRAP, COMMANDS, GROUP, PARTITIONS, DATA
+faust -A replay_worker:app worker     env: BOOTSTRAP, COMMANDS, GROUP, PARTITIONS
 """
 
 import os
-from pathlib import Path
 
 from pipelines import replay
 from pipelines.plan import Channel
@@ -12,7 +11,6 @@ from pipelines.plan import Channel
 ENV = os.environ
 app = replay.build(
     ENV["BOOTSTRAP"],
-    Path(ENV["DATA"]),
     channel=Channel(ENV["COMMANDS"], ENV["GROUP"], int(ENV["PARTITIONS"])),
     broker_session_timeout=6.0,
     broker_heartbeat_interval=1.0,

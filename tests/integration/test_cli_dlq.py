@@ -44,7 +44,6 @@ class Service:
             "kafka": {"bootstrap-servers": bootstrap},
             "descriptors": str(ROOT / "proto/descriptors.binpb"),
             "consumers": ["consumers.yaml"],
-            "data-dir": "data",
             "lake": {"root": "lake"},
         }
         (folder / "consumers.yaml").write_text(json.dumps({"consumers": {self.name: consumer}}))

@@ -162,7 +162,7 @@ def test_the_command_does_it_for_the_whole_configuration(
     (tmp_path / "descriptors.binpb").write_bytes(descriptors_with(source))
     (tmp_path / "waybill.yaml").write_text(
         f"kafka: {{bootstrap-servers: '{stack.kafka}'}}\ndescriptors: descriptors.binpb\n"
-        "consumers: [team.yaml]\ndata-dir: d\nlake: {root: l}\n"
+        "consumers: [team.yaml]\nlake: {root: l}\n"
     )
     (tmp_path / "team.yaml").write_text(
         f"consumers: {{{consumer}: {{grpc-server-hostname: h, grpc-server-port: 1, retry-topic: {retry}, "

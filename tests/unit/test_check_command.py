@@ -13,7 +13,6 @@ MAIN = """\
 kafka: {bootstrap-servers: local}
 descriptors: descriptors.binpb
 consumers: [teams/*.yaml]
-data-dir: data
 lake: {root: lake}
 """
 
@@ -61,7 +60,7 @@ def test_findings_of_all_files_are_printed_and_end_with_1(folder: Path, waybill)
     assert [line.split(": ")[0] for line in printed.splitlines()] == [
         "teams/y.yaml:3:16",
         "teams/z.yaml:1:3",
-        "waybill.yaml:6:1",
+        "waybill.yaml:5:1",
     ]
     assert said == "3 findings\n"
 

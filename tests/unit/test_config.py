@@ -107,7 +107,7 @@ def written(folder: Path, **teams: str) -> settings.Settings:
     (folder / "teams").mkdir()
     for name, text in teams.items():
         (folder / "teams" / f"{name}.yaml").write_text(text)
-    main = "kafka: {bootstrap-servers: k}\ndescriptors: d\nconsumers: [teams/*.yaml]\ndata-dir: d\nlake: {root: l}\n"
+    main = "kafka: {bootstrap-servers: k}\ndescriptors: d\nconsumers: [teams/*.yaml]\nlake: {root: l}\n"
     (folder / "waybill.yaml").write_text(main)
     return settings.load(folder / "waybill.yaml")
 

@@ -114,6 +114,6 @@ def test_each_reason_to_refuse_an_event_is_named() -> None:
     event = events.read(Record(((("ce_type", b"a.B")),)), "a.B")
     assert events.refusal(event, "a.B", 10) is None
     assert events.refusal(event, "a.C", 10) == "unexpected type: 'a.B' on a topic of a.C"
-    assert events.refusal(replace(event, value=None), "a.B", 10) == "no payload: the record's value is null"
-    assert events.refusal(replace(event, value=b"x" * 11), "a.B", 10) == "too large: 11 bytes, max-message-bytes is 10"
-    assert events.refusal(replace(event, value=b"x" * 10), "a.B", 10) is None
+    assert events.refusal(event._replace(value=None), "a.B", 10) == "no payload: the record's value is null"
+    assert events.refusal(event._replace(value=b"x" * 11), "a.B", 10) == "too large: 11 bytes, max-message-bytes is 10"
+    assert events.refusal(event._replace(value=b"x" * 10), "a.B", 10) is None

@@ -14,7 +14,6 @@ LEAST = """
 kafka: {bootstrap-servers: "kafka:9092"}
 descriptors: ../d.binpb
 consumers: [teams/*.yaml, teams/b.yaml, other.yaml]
-data-dir: /var/lib/waybill
 lake: {root: lake}
 """
 
@@ -30,7 +29,6 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     read = settings.load(written(tmp_path))
 
     assert read.descriptors == tmp_path / "d.binpb"
-    assert read.data_dir == Path("/var/lib/waybill")
     assert read.lake.root == tmp_path / "config" / "lake"
     assert read.path == tmp_path / "config" / "waybill.yaml"
 
@@ -56,14 +54,13 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("WAYBILL_CONFIG", str(written(tmp_path)))
     monkeypatch.setenv("WAYBILL_BOOTSTRAP_SERVERS", "other:9092")
     monkeypatch.setenv("WAYBILL_CONNECT_URL", "http://connect:8083")
-    monkeypatch.setenv("WAYBILL_DATA_DIR", "state")
     monkeypatch.setenv("WAYBILL_LAKE_ROOT", "lake")
     monkeypatch.setenv("WAYBILL_METRICS_PORT", "9999")
 
     read = settings.load()
 
     assert (read.kafka.bootstrap_servers, read.connect.url) == ("other:9092", "http://connect:8083")
-    assert (read.data_dir, read.lake.root, read.metrics.port) == (tmp_path / "state", tmp_path / "lake", 9999)
+    assert (read.lake.root, read.metrics.port) == (tmp_path / "lake", 9999)
 
 
 def test_a_wrong_override_is_a_finding_that_names_the_variable() -> None:
@@ -121,9 +118,7 @@ def test_each_mistake_is_a_finding_at_its_place(marked: str, message: str) -> No
 
 
 def test_all_mistakes_are_found_at_once() -> None:
-    marked = (
-        "▸kafka: {▸▸bootstrap: x}\ndescriptors: d\nconsumers: []\ndata-dir: d\nlake: {root: ▸no}\nmetrics: {port: ▸-1}"
-    )
+    marked = "▸kafka: {▸▸bootstrap: x}\ndescriptors: d\nconsumers: []\nlake: {root: ▸no}\nmetrics: {port: ▸-1}"
 
     _, findings = settings.inspect(document(marked), {})
 
