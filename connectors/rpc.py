@@ -70,12 +70,12 @@ class Channel:
             return False
         return True
 
-    async def close(self) -> None:
-        """Cancels the calls that still run."""
+    async def close(self, grace: float = 0.0) -> None:
+        """Calls that still run have ``grace`` seconds before they are cancelled."""
         channel, self._channel = self._channel, None
         self._methods.clear()
         if channel:
-            await channel.close()
+            await channel.close(grace)
 
     def _open(self) -> aio.Channel:
         # Not in the constructor: grpc takes the loop that runs when a channel is made.

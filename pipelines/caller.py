@@ -82,16 +82,6 @@ class Caller:
             if outcome is not None:
                 return outcome
 
-    def holds(self, endpoint: str) -> bool:
-        """Whether an attempt at the endpoint of that name would wait for the endpoint's breaker now."""
-        bound = self._bound.get(endpoint)
-        return bound is not None and bound[0].holds
-
-    @property
-    def intake_open(self) -> bool:
-        """Whether to read more: not while the consumer's breaker is open and somebody waits who can probe it."""
-        return self._admission.breaker.state is State.CLOSED or not self._admission.waiting
-
     def take_dlq_token(self, endpoint: str) -> bool:
         """Whether a spent delivery of that endpoint may become a dead letter now; it counts as one."""
         return self._admission.endpoint(endpoint).tokens.take(time.monotonic())
@@ -107,13 +97,13 @@ class Caller:
         self._draining.discard(kind)
 
     async def close(self) -> None:
-        """Cancels the calls that still run."""
+        """Ends when the calls that run have ended.  Drain first: who waits would wait for ever."""
         if self._timer:
             self._timer.cancel()
         if self._prober:
             self._prober.cancel()
             await asyncio.wait([self._prober])
-        await self._channel.close()
+        await self._channel.close(self._timeout)
 
     # -- waiting
 

@@ -48,11 +48,15 @@ class Progress:
 
 @dataclass(slots=True)
 class Delivery:
-    """One event to one endpoint.  ``failures`` counts the attempts and holds the last one; None before the first."""
+    """One event to one endpoint.
+
+    ``failures`` counts the attempts and holds the last one, None before the first; ``openings``: see CutOff.
+    """
 
     progress: Progress
     endpoint: Endpoint
     failures: HandOver | None = None
+    openings: int = 0
 
 
 class DeliveryAgent:
@@ -112,6 +116,7 @@ class DeliveryAgent:
             event.id,
             event.value or b"",
             (*event.metadata, events.attempt_number(number)),
+            openings=delivery.openings,
             wait=wait,
         )
 
@@ -135,6 +140,8 @@ class DeliveryAgent:
                         await self._to_retry_topic(delivery)
                         return
                     await gate.sleep(backoff.full_jitter(failures.attempts, memory.initial, memory.max, self.rng))
+                case CutOff(openings):
+                    delivery.openings = openings
             if not gate.open:
                 await self._leave(delivery, Left.LET_GO)
                 return

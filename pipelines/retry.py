@@ -26,7 +26,7 @@ from pipelines.routing import Endpoint, Route
 
 #: Statuses of dead letters that were never called, in place of a gRPC status.
 MALFORMED, GONE = "MALFORMED", "GONE"
-#: Seconds between two looks at whether a spent delivery may become a dead letter, or a copy has ended.
+#: Seconds between two looks at what holds a retry up: a breaker, a copy under way, a DLQ that takes no spent ones.
 RECHECK = 1.0
 #: Rows of ended deliveries that a rebalance left behind are removed after this many seconds.
 ROW_AGE = 3600.0
@@ -168,6 +168,7 @@ class RetryAgent:
             (*retry.event.metadata, events.attempt_number(delivery.attempts + 1)),
             kind=Kind.RETRY,
             openings=retry.openings,
+            wait=False,  # one endpoint's breaker must not hold the workers of all
         )
         if not retry.batch.live:
             return  # never write a partition that may have another owner
@@ -189,7 +190,7 @@ class RetryAgent:
                     self._wait(retry, due)
             case CutOff(openings):
                 retry.openings = openings
-                self._wait(retry, now)
+                self._wait(retry, now + RECHECK * self.rng.uniform(1, 3))
 
     def _spent(self, retry: Retry, delivery: HandOver) -> bool:
         return delivery.attempts - retry.given.attempts >= self.consumer.max_retry_attempts

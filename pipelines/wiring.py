@@ -84,7 +84,8 @@ def build(consumer: Consumer, catalog: Catalog, told: Settings) -> App:
         retry_app.finalize()
         await app.add_runtime_dependency(retry_app)
 
-    @app.on_before_shutdown.connect
+    # Of the child, which stops last: both have drained by then.
+    @retry_app.on_before_shutdown.connect
     async def close(*_: Any, **__: Any) -> None:
         await caller.close()
 
