@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install check test demo demo-stop bench proto jars lock clean
+.PHONY: install check test demo bench proto jars clean
 
 install: .venv/.installed
 

@@ -3,6 +3,8 @@
 Every public name of this module would hide a consumer of that name, so it has none.
 """
 
+import sys as _sys
+
 from connectors import settings as _settings
 from connectors.kafka import App as _App
 from connectors.problems import Problem as _Problem
@@ -16,6 +18,7 @@ def __getattr__(name: str) -> _App:
         told = _settings.load()
         app = _wiring.replay_app(told) if name == "replay" else _wiring.consumer_app(name, told)
     except _Problem as problem:
-        raise SystemExit(f"error: {problem}") from problem  # Faust's command line would show a traceback
+        _sys.stderr.write(f"error: {problem}\n")  # Faust's command line would show a traceback
+        raise SystemExit(problem.exit_code) from problem
     globals()[name] = app
     return app

@@ -19,6 +19,8 @@ from confluent_kafka.admin import (
 from connectors.kafka.topics import Configure, Create, Existing, Grow, Keep, Leave, Step, Topic
 from connectors.problems import Problem, Unreachable
 
+#: Seconds until all brokers of a busy cluster show a new topic; only a broken one takes longer.
+_SHOW_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _NO_ANSWER = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 
@@ -64,7 +66,7 @@ class Topics:
 
     def _wait_for(self, partitions: Mapping[str, int]) -> None:
         """Brokers learn from the controller a moment after it has answered; until then a topic seems to be missing."""
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + _SHOW_SECONDS
         while True:
             there = self._metadata()
             if all(name in there and len(there[name].partitions) == count for name, count in partitions.items()):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from google.protobuf import descriptor_pb2
 from waybill.v1 import options_pb2
 
@@ -290,6 +291,11 @@ class World:
                 process.kill()
         for service in self.services:
             service.close()
+        # A broker that keeps the topics of all tests is slow to start again.
+        admin = AdminClient({"bootstrap.servers": self.stack.kafka})
+        ours = [topic for topic in admin.list_topics(timeout=20).topics if self.tag in topic]
+        for deleted in admin.delete_topics(ours).values():
+            deleted.result(20)
 
 
 def _identified(record: object) -> tuple[str, HandOver]:

@@ -93,6 +93,7 @@ def test_only_the_endpoint_that_failed_gets_an_event_again(world: World) -> None
     assert service.accepted("AuditPackageDelivered") == dict.fromkeys(ids, 1)
 
 
+@pytest.mark.timeout(240)
 def test_a_broker_killed_under_load_loses_nothing(world: World) -> None:
     service = world.consumer("calm", DELIVERED, **QUICK)
     world.apply()

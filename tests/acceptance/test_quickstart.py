@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import ROOT, Process, free_port, wait_until
+from harness import ROOT, Process, wait_until
 from outboxes import Outbox, database
 
+from connectors.local import ports
 from connectors.local.state import Stack
 
 PAGE = (ROOT / "docs" / "quickstart.md").read_text()
@@ -31,7 +32,9 @@ class Newcomer:
         own = f"  {outbox.name}:\n    database: {outbox.url}"
         text = main.read_text().replace("  logistics:\n    database: local", own)
         main.write_text(text.replace("segment-age: 60", "segment-age: 1"))
-        self.ports = {"50070": str(free_port()), "9465": str(free_port())}
+        self.ports: dict[str, str] = {}
+        for port in ("50070", "9464", "9465", "9466"):
+            self.ports[port] = str(ports.choose({int(taken) for taken in self.ports.values()}))
         for path, text in FILE.findall(PAGE):
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(self.here(text))
@@ -41,7 +44,7 @@ class Newcomer:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT / "examples" / "stubs"),
             "WAYBILL_HOME": str(outbox.stack.home),
-            "WAYBILL_METRICS_PORT": str(free_port()),
+            "WAYBILL_METRICS_PORT": self.ports["9464"],
         }
 
     def here(self, text: str) -> str:
@@ -49,25 +52,23 @@ class Newcomer:
             text = text.replace(port, free)
         return text
 
-    def run(self, command: str) -> str:
-        """What a command prints; one that goes on is left running, in the place of its kind."""
+    def run(self, command: str) -> None:
+        """A command that must succeed; one that goes on is left running, in the place of its kind."""
         if match := LONG_RUNNING.match(command):
             kind = command if match[2] == "waybill worker" else match[2]
             if kind in self.running:
                 self.running.pop(kind).terminate()
             line = f"cd {self.folder} && exec env {self.here(command)}"
             self.running[kind] = Process(["bash", "-c", line], self.log, self.env)
-            return ""
-        done = subprocess.run(
-            ["bash", "-c", self.here(command)],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+            return
+        done = self.call(command)
         assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
-        return done.stdout
+
+    def call(self, command: str) -> subprocess.CompletedProcess[str]:
+        line = ["bash", "-c", self.here(command)]
+        return subprocess.run(
+            line, check=False, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60
+        )
 
     @property
     def log(self) -> Path:
@@ -77,7 +78,7 @@ class Newcomer:
         wait_until(lambda: text in self.log.read_text(), 40, f"{text} in {self.log}")
 
     def sees_by(self, command: str, text: str) -> None:
-        wait_until(lambda: text in self.run(command), 40, f"{text} by {command}")
+        wait_until(lambda: text in self.call(command).stdout, 60, f"{text} by {command}")
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ def newcomer(stack: Stack, tmp_path: Path) -> Iterator[Newcomer]:
             process.kill()
 
 
+@pytest.mark.timeout(240)
 def test_the_quickstart_works_as_it_is_written(newcomer: Newcomer) -> None:
     start, *steps, clean_up = COMMANDS.findall(PAGE)
     assert "make install" in start
