@@ -1,0 +1,63 @@
+"""The sink's Faust app, made from the settings when it is asked for: ``faust -A lake.apps:sink worker``."""
+
+import sys
+from typing import Any
+
+from connectors import prometheus, schemas, settings
+from connectors.kafka import App, Bounds
+from connectors.problems import Problem
+from lake.chains import Chains
+from lake.epochs import TopicIds
+from lake.layout import prepare
+from lake.segments import Limits
+from lake.sink import Sink
+from lake.storage import LocalStorage
+
+#: Seconds to publish all open segments before partitions are given up; 500 of them took 4.
+DRAIN_TIMEOUT = 30.0
+#: Not records but memory bounds a sink: a crash repeats reading, never output.
+UNBOUNDED = 1 << 60
+
+
+def __getattr__(name: str) -> App:
+    if name != "sink":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its app is `sink`")
+    try:
+        config = settings.load()
+        prometheus.serve(config.metrics.host, config.metrics.port)
+        app = globals()["sink"] = build(config)
+    except Problem as problem:
+        sys.stderr.write(f"error: {problem}\n")  # Faust's command line would show a traceback
+        raise SystemExit(problem.exit_code) from problem
+    return app
+
+
+def build(config: settings.Settings, **options: Any) -> App:
+    """The app of one sink process, which holds a scratch folder of the lake until it ends; ``options`` are Faust's."""
+    catalog = schemas.load(config.descriptors)
+    storage = LocalStorage(config.lake.root)
+    prepare(storage, catalog.events)
+    chains = Chains(
+        storage,
+        catalog.events,
+        Limits(config.lake.segment_bytes, config.lake.segment_age, config.lake.memory_bytes),
+        TopicIds(config.kafka.bootstrap_servers),
+    )
+    topics = [event.topic for event in catalog.events]
+    defaults = {
+        "id": "waybill-lake",
+        "broker": config.kafka.bootstrap_servers,
+        "broker_heartbeat_interval": config.kafka.session_timeout / 5,
+        "broker_max_poll_records": 2_000,
+        "broker_session_timeout": config.kafka.session_timeout,
+    }
+    app = App(
+        bounds=Bounds(UNBOUNDED, UNBOUNDED, UNBOUNDED, config.lake.memory_bytes),
+        drain_timeout=DRAIN_TIMEOUT,
+        needs=topics,
+        **{**defaults, **options},
+    )
+    sink = Sink(chains)
+    sink.bind(app)
+    app.consume(sink.archive, *topics, name="archive")
+    return app

@@ -1,0 +1,101 @@
+"""The sink's service: carries batches to the thread that writes the lake, and its answers back to their windows."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+import structlog
+from faust.types import TP
+from mode import Service
+
+from connectors.kafka import App, Batch
+from lake.chains import Chains, Fetch, Finished
+
+log = structlog.get_logger()
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Seconds between two looks at the age of segments, traffic or not.
+TICK = 1.0
+
+
+class Sink(Service):
+    """Runs beside one app, to which it must be bound before that starts.
+
+    What the thread raises (disk full, a segment that cannot be read, a topic made anew) ends the worker: the next one
+    starts from the lake's own end.  A hole must never be silent.
+    """
+
+    def __init__(self, chains: Chains, **kwargs: Any) -> None:
+        self.chains = chains
+        self._thread = ThreadPoolExecutor(1, "lake")
+        self._inbox: list[Fetch] = []
+        self._arrived = asyncio.Event()
+        #: Bytes of fetches the thread has not counted yet.
+        self._unseen = 0
+        super().__init__(**kwargs)
+
+    def bind(self, app: App) -> None:
+        self.app = app
+        app.start_offsets = self.start_offsets
+        app.gate.held_elsewhere = lambda: self._unseen + self.chains.held
+        app.gate.on_drain.append(self.drain)
+
+    async def archive(self, batches: AsyncIterator[Batch]) -> None:
+        """The body of the agent."""
+        if not self.started:
+            await self.app.add_runtime_dependency(self)
+        async for batch in batches:
+            tp, size = batch.tp, batch.size
+            fetch = Fetch(batch.window, tp.topic, tp.partition, batch.take(), batch.start, batch.next_offset, size)
+            self._inbox.append(fetch)
+            self._unseen += size
+            self._arrived.set()
+
+    async def start_offsets(self, partitions: set[TP]) -> dict[TP, int]:
+        """Where the chains of newly assigned partitions end, whatever the group has committed."""
+        starts = await self._run(self.chains.assign, [(tp.topic, tp.partition) for tp in partitions])
+        return {TP(topic, partition): offset for (topic, partition), offset in starts.items()}
+
+    async def drain(self) -> None:
+        """Publish everything before partitions are given up.  What does not get done in time is read again."""
+        await self._take_in()
+        self._finish(await self._run(self.chains.flush))
+
+    async def on_start(self) -> None:
+        self.add_future(self._work())
+
+    async def on_stop(self) -> None:
+        """The thread stays: a consumer that joins while the app stops still asks for its offsets."""
+        await self._run(self.chains.close)
+
+    async def _work(self) -> None:
+        while not self.should_stop:
+            try:
+                async with asyncio.timeout(TICK):
+                    await self._arrived.wait()
+            except TimeoutError:
+                pass
+            self._arrived.clear()
+            try:
+                await self._take_in()
+            except Exception as error:
+                log.exception("the lake cannot go on", error=repr(error))
+                await self.app.crash(error)
+                return
+
+    async def _take_in(self) -> None:
+        """One hop to the thread, with whatever has arrived."""
+        fetches, self._inbox = self._inbox, []
+        self._finish(await self._run(self.chains.step, fetches))
+        self._unseen -= sum(fetch.size for fetch in fetches)
+        self.app.gate.released()
+
+    def _finish(self, finished: list[Finished]) -> None:
+        for one in finished:
+            one.window.finish(one.offset)
+
+    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args, **kwargs))

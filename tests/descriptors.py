@@ -1,0 +1,31 @@
+"""Descriptor sets from .proto text, by the real compiler."""
+
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+
+BUF = Path(sys.executable).with_name("buf")
+
+
+def compiled(folder: Path) -> bytes:
+    """The descriptor set of all .proto files below ``folder``."""
+    command = [BUF, "build", folder, "-o", "-#format=binpb", "--config", '{"version": "v2"}']
+    return subprocess.run(command, check=True, capture_output=True, cwd=folder).stdout
+
+
+def pool_of(descriptor_set: bytes) -> DescriptorPool:
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(descriptor_set).file:
+        pool.Add(file)
+    return pool
+
+
+@cache
+def every_kind():
+    """The message with every kind of field."""
+    pool = pool_of(compiled(Path(__file__).parent / "protos"))
+    return pool.FindMessageTypeByName("lake_test.v1.EveryKind")
