@@ -1,6 +1,7 @@
 """Faust's App on the batch transport."""
 
 import asyncio
+import contextlib
 import faulthandler
 import sys
 import weakref
@@ -102,6 +103,7 @@ class App(faust.App):
         self.bounds, self.drain_timeout, self.commit_timeout = bounds, drain_timeout, COMMIT_TIMEOUT
         self.start_offsets, self.needs, self.bootstrap = start_offsets, needs, broker
         self.assigned_positions: dict[TP, int] = {}
+        self.assigning = asyncio.Lock()
         # Debezium's transactions: aborted records must not be delivered.  Faust offers this only with exactly_once.
         self.consumer_overrides = {"_isolation_level": "read_committed", "_fetch_max_wait_ms": fetch_max_wait_ms}
         defaults = {
@@ -232,11 +234,17 @@ class App(faust.App):
         return len(found)
 
     async def stop(self) -> None:
-        """A stop that hangs (seen once while joining a group) ends the process, with all its stacks in the log."""
+        """Stop after an assignment that is under way.
+
+        A stop that hangs all the same ends the process, with its stacks in the log.
+        """
         faulthandler.dump_traceback_later(
             self.drain_timeout + COMMIT_TIMEOUT + 20.0, exit=True, file=sys.__stderr__ or sys.stderr
         )
         try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COMMIT_TIMEOUT), self.assigning:
+                    pass
             await super().stop()
         finally:
             faulthandler.cancel_dump_traceback_later()

@@ -254,6 +254,9 @@ class Consumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self.app.gate.reset()
-        await self.app.place(self._thread, {tp for tp in assigned if tp.topic in self.app.batch_topics})
-        await super().on_partitions_assigned(assigned, generation_id)
+        """Under the lock, and without a seek once the app stops: the thread would never answer, and the stop hang."""
+        async with self.app.assigning:
+            self.app.gate.reset()
+            if not self.app.should_stop:
+                await self.app.place(self._thread, {tp for tp in assigned if tp.topic in self.app.batch_topics})
+            await super().on_partitions_assigned(assigned, generation_id)
