@@ -7,8 +7,6 @@ LAKE_GROUP = "waybill-lake"
 REPLAY_GROUP = "waybill-replay"
 
 COMMANDS = "waybill_commands"
-STATE = "waybill_state"
-ATTEMPTS = "waybill_attempts"
 
 RETRY_TABLE = "retry-state"
 REPLAY_TABLE = "replay-state"

@@ -11,11 +11,9 @@ from pipelines.config import Consumer
 
 def wanted(consumers: Iterable[Consumer], catalog: Catalog, max_message_bytes: int) -> tuple[Topic, ...]:
     """Every topic of the whole system; the largest event has ``max_message_bytes``."""
-    sources = sorted({names.ATTEMPTS, *(event.topic for event in catalog.events)})
     return (
-        *(topics.source(name, max_message_bytes) for name in sources),
+        *(topics.source(event.topic, max_message_bytes) for event in catalog.events),
         topics.compacted(names.COMMANDS),
-        topics.compacted(names.STATE),
         topics.changelog(names.changelog(names.REPLAY_GROUP, names.REPLAY_TABLE), of=names.COMMANDS),
         *(topic for consumer in consumers for topic in _of_consumer(consumer, max_message_bytes)),
     )
@@ -31,4 +29,4 @@ def _of_consumer(consumer: Consumer, max_message_bytes: int) -> Iterable[Topic]:
 def needed_by(consumer: Consumer) -> tuple[str, ...]:
     """The topics without which a consumer's worker cannot start."""
     subscribed = (subscription.topic for subscription in consumer.distribution)
-    return (*subscribed, *(topic.name for topic in _of_consumer(consumer, 0)), names.ATTEMPTS)
+    return (*subscribed, *(topic.name for topic in _of_consumer(consumer, 0)))

@@ -32,9 +32,7 @@ def test_every_topic_of_the_system_is_wanted_once() -> None:
     assert [topic.name for topic in wanted] == [
         "order_paid",
         "order_placed",
-        "waybill_attempts",
         "waybill_commands",
-        "waybill_state",
         "waybill-replay-replay-state-changelog",
         "x_retry",
         "x_dlq",
@@ -48,7 +46,7 @@ def test_every_topic_of_the_system_is_wanted_once() -> None:
 def test_a_worker_needs_what_its_consumer_reads_and_writes() -> None:
     changelog = "waybill-x-retry-retry-state-changelog"
 
-    assert topology.needed_by(consumer()) == ("order_paid", "x_retry", "x_dlq", changelog, "waybill_attempts")
+    assert topology.needed_by(consumer()) == ("order_paid", "x_retry", "x_dlq", changelog)
 
 
 @pytest.mark.parametrize(
