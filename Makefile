@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install check test demo bench proto jars clean
+.PHONY: install check test soak demo demo-stop bench proto jars clean
 
 install: .venv/.installed
 
@@ -22,6 +22,10 @@ check: install
 
 test: install
 	$(BIN)/pytest
+
+# The outages of the tests, at the length that counts.
+soak: install
+	WAYBILL_OUTAGE=120 $(BIN)/pytest tests/acceptance/test_outages.py --timeout=900
 
 # KEEP=1 leaves everything running and says what to try; demo-stop ends it.
 demo: install
