@@ -1,0 +1,1 @@
+"""A Django service that tells others about its packages.  Begin with ``packages/services.py``."""
