@@ -36,6 +36,9 @@ ENVIRONMENT: Mapping[str, KeyPath] = {
 }
 _PATHS = {"WAYBILL_LAKE_ROOT"}
 
+#: The largest payload the outbox table takes.
+OUTBOX_BYTES = 4 << 20
+
 #: Stands for the running local stack of this folder.
 LOCAL = "local"
 
@@ -124,8 +127,8 @@ class Sources(Shape):
     patterns: tuple[Pattern, ...] = Field(alias="consumers", examples=["[consumers/*.yaml]"])
     """Files of the teams, as paths or patterns with ``*``."""
 
-    max_message_bytes: Bytes = 4 << 20
-    """The largest event, in bytes: what the topics take."""
+    max_message_bytes: Annotated[Bytes, Field(ge=OUTBOX_BYTES)] = OUTBOX_BYTES
+    """The largest event, in bytes: what the topics take.  Less than an outbox row may hold would stop a connector."""
 
     _path: Path = PrivateAttr()
 

@@ -103,6 +103,7 @@ def test_local_means_the_running_stack(tmp_path: Path, monkeypatch: pytest.Monke
         ("lake: {root: ▸''}", '`root` must be a path, not ""'),
         ("consumers: ▸teams/*.yaml", "`consumers` must be a list, not teams/*.yaml"),
         ("consumers: [▸{}]", "`consumers` must be text, not keys with values"),
+        ("max-message-bytes: ▸1MiB", "`max-message-bytes` must be 4194304 or more, not 1MiB"),
         ("max-message-bytes: ▸1.5", "`max-message-bytes` must be a whole number, not 1.5"),
         ("outboxes: {shop: {▸url: x}}", "unknown key `url`; the keys here are `database`"),
     ],
