@@ -97,6 +97,9 @@ class RetryAgent:
             text = f"endpoint {given.endpoint} is not in the configuration of {self.consumer.name} any more"
             self._give_up_unread(batch, index, given, GONE, text)
             return
+        if record.value is None:  # an empty payload is an event, a null one is none
+            self._give_up_unread(batch, index, given, MALFORMED, "malformed retry record: its value is null")
+            return
         event = events.read(record, self.types[given.endpoint])
         key = retry_state.key(event.id, given.endpoint, given.generation)
         retry = Retry(batch, index, record.offset, event, given, key)

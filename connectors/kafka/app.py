@@ -220,6 +220,8 @@ class App(faust.App):
         False only if the partition is no longer ours: then nothing is committed and the next owner does it again.
         """
         producer = await self.maybe_start_producer()
+        if key is None and value is None:
+            key = b""  # aiokafka refuses a record without either, which would hold its partition for ever
         pause = 0.1
         while batch.live:
             try:

@@ -1,7 +1,12 @@
 """Events through real workers to real services, with everything killed that can be killed."""
 
+from dataclasses import replace
+
 import pytest
 from harness import World, wait_until
+
+from pipelines import handover
+from pipelines.handover import HandOver
 
 #: Retries that fit into a test.
 QUICK = {
@@ -136,6 +141,26 @@ def test_what_nobody_can_take_is_a_dead_letter_that_says_why(world: World) -> No
     assert causes["other"].startswith("unexpected type: 'logistics.v1.Else'")
     assert other
     assert service.calls() == []
+
+
+def test_retry_records_that_lead_nowhere_are_dead_letters_that_say_why(world: World) -> None:
+    service = world.consumer("calm", DELIVERED, **QUICK)
+    world.apply()
+    topic = world.topic("calm_retry")
+    given = HandOver(world.name("calm"), ENDPOINT, "package_delivered", 0, 0)
+    gone = replace(given, endpoint="logistics.v1.EventsAPI/Nowhere")
+    for event, delivery, value in (("fine", given, b""), ("null", given, None), ("gone", gone, b"")):
+        world.producer.produce(topic, value, headers=handover.headers((), event, delivery))
+    world.producer.produce(topic, b"", headers=[("ce_id", b"bare")])
+    assert world.producer.flush(60) == 0
+    world.worker("calm")
+    wait_until(lambda: world.settled("calm"), 40, "all settled")
+    assert service.accepted() == {"fine": 1}
+    assert {event: (d.status, d.error) for event, d in world.dead_letters("calm")} == {
+        "null": ("MALFORMED", "malformed retry record: its value is null"),
+        "gone": ("GONE", f"endpoint {gone.endpoint} is not in the configuration of {world.name('calm')} any more"),
+        "bare": ("MALFORMED", "malformed retry record: no header waybill_consumer"),
+    }
 
 
 @pytest.mark.parametrize("answer", ["UNKNOWN", "INVALID_ARGUMENT"])
