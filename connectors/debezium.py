@@ -38,10 +38,10 @@ def slot_name(outbox: str) -> str:
     return f"waybill_outbox_{outbox.replace('-', '_')}"
 
 
-def render(outbox: str, database: str) -> dict[str, str]:
+def render(outbox: str, database: str, password: str | None = None) -> dict[str, str]:
     """The connector's configuration for the outbox named `outbox` in the Postgres database at the URL `database`.
 
-    BadInput if the name or the URL cannot be used.
+    It holds the `password` as it is, and Connect keeps it so.  BadInput if the name or the URL cannot be used.
     """
     if not _NAME.fullmatch(outbox):
         raise BadInput(f"the outbox name {outbox!r} must be lower case letters, digits, - and _, at most 40")
@@ -51,6 +51,7 @@ def render(outbox: str, database: str) -> dict[str, str]:
         "tasks.max": "1",
         "exactly.once.support": "required",
         **_database(outbox, database),
+        **({"database.password": password} if password else {}),
         "topic.prefix": name,
         "plugin.name": "pgoutput",
         "slot.name": slot_name(outbox),
@@ -65,7 +66,7 @@ def render(outbox: str, database: str) -> dict[str, str]:
 
 
 def _database(outbox: str, url: str) -> dict[str, str]:
-    form = f"the database of outbox {outbox} must be a URL: postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    form = f"the database of outbox {outbox} must be a URL: postgresql://USER@HOST:PORT/DATABASE"
     try:
         parts = urlsplit(url)
         port = parts.port or 5432
@@ -81,7 +82,6 @@ def _database(outbox: str, url: str) -> dict[str, str]:
         "database.hostname": parts.hostname,
         "database.port": str(port),
         "database.user": unquote(parts.username),
-        **({"database.password": unquote(parts.password)} if parts.password else {}),
         "database.dbname": database,
         **{f"database.{option}": value for option, value in options.items()},
     }

@@ -1,19 +1,34 @@
 """Kafka Connect's REST interface: bring a connector to a configuration, and see how it is."""
 
+import base64
 import json
 import re
+import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.problems import Problem, Unreachable
+from connectors.problems import Problem, Refused, Unreachable
 
 # A task says RUNNING a moment before it reports what it finds in the database.
 _SETTLE_SECONDS = 2.0
 _POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Where Connect's interface is, whom to trust there, and what to log in with.  The password is not shown."""
+
+    url: str
+    context: ssl.SSLContext | None = None
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return self.url
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ class Status:
     cause: str = ""
 
 
-def status(connect: str, name: str) -> Status:
+def status(connect: Rest, name: str) -> Status:
     """The state of a connector; Unreachable if Connect does not answer."""
     answer = _call(connect, "GET", f"/connectors/{name}/status")
     return Status(name, "MISSING") if answer is None else read_status(answer)
@@ -54,7 +69,7 @@ def root_cause(trace: str) -> str:
     return re.sub(r"^(?:[a-z]\w*\.)+(?=[A-Z])", "", line.strip()).rstrip(".")
 
 
-def apply(connect: str, name: str, config: Mapping[str, str], seconds: float = 60) -> Status:
+def apply(connect: Rest, name: str, config: Mapping[str, str], seconds: float = 60) -> Status:
     """Make the connector what `config` says and return its Status once it runs.
 
     A connector that runs with this very config is left alone.  Problem if it fails or does not run in time.
@@ -76,7 +91,7 @@ def apply(connect: str, name: str, config: Mapping[str, str], seconds: float = 6
     return now
 
 
-def _wait(connect: str, name: str, state: str, deadline: float) -> Status:
+def _wait(connect: Rest, name: str, state: str, deadline: float) -> Status:
     """The Status once it settled on `state`, or on FAILED when waiting for RUNNING."""
     final = {state, "FAILED"} if state == "RUNNING" else {state}
     since: float | None = None
@@ -90,7 +105,7 @@ def _wait(connect: str, name: str, state: str, deadline: float) -> Status:
         time.sleep(_POLL_SECONDS)
 
 
-def _put(connect: str, path: str, body: Mapping[str, str], deadline: float) -> None:
+def _put(connect: Rest, path: str, body: Mapping[str, str], deadline: float) -> None:
     """PUT, again and again while Connect's workers agree on who runs what (409: nothing comes back)."""
     while _call(connect, "PUT", path, body) is None:
         if time.monotonic() > deadline:
@@ -98,22 +113,33 @@ def _put(connect: str, path: str, body: Mapping[str, str], deadline: float) -> N
         time.sleep(_POLL_SECONDS)
 
 
-def _call(connect: str, method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
+def _call(connect: Rest, method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
     """The answer's JSON; None if there is nothing by that path (404), or Connect cannot say now (409)."""
     request = urllib.request.Request(  # noqa: S310  # the URL comes from the configuration
-        connect.rstrip("/") + path,
+        connect.url.rstrip("/") + path,
         method=method,
         data=None if body is None else json.dumps(dict(body)).encode(),
         headers={"Content-Type": "application/json"},
     )
+    if connect.username:
+        login = base64.b64encode(f"{connect.username}:{connect.password}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {login}")
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60, context=connect.context) as answer:  # noqa: S310
             return json.loads(answer.read() or b"{}")
     except urllib.error.HTTPError as error:
+        with error:
+            message = _message(error)
         if error.code in {404, 409}:
             return None
-        raise Problem(f"Kafka Connect refused {method} {path}: {_message(error)}") from error
+        if error.code in {401, 403}:
+            raise Refused(
+                f"Kafka Connect at {connect} does not let us in ({error}); see connect.login in the settings"
+            ) from error
+        raise Problem(f"Kafka Connect refused {method} {path}: {message}") from error
     except (OSError, ValueError) as error:
+        if isinstance(cause := getattr(error, "reason", error), ssl.SSLError):
+            raise Refused(f"Kafka Connect at {connect}: {cause}; see connect.tls in the settings") from error
         raise Unreachable(f"Kafka Connect does not answer at {connect}: {error}. Does it run?") from error
 
 

@@ -17,6 +17,8 @@ REPEAT = 5.0
 _CHATTY = ("aiokafka", "kafka")
 #: Faust's services, ours among them, say at each step that they start and stop.
 _QUIET = (*_CHATTY, "faust", "mode", "connectors.kafka")
+#: A traceback for each text of a consumer that is not UTF-8.
+_SILENT = ("grpc",)
 
 _SHARED: tuple[structlog.types.Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -94,5 +96,5 @@ def config() -> dict[str, Any]:
                 "stream": "ext://sys.stderr",
             }
         },
-        "loggers": {name: {"level": "WARNING"} for name in _QUIET},
+        "loggers": {name: {"level": "WARNING"} for name in _QUIET} | {name: {"level": "CRITICAL"} for name in _SILENT},
     }

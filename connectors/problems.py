@@ -3,6 +3,7 @@
 Problem                 something is wrong with the world; the command line prints it without a traceback
 ├── BadInput            a file or an argument cannot be used
 └── Unreachable         a part Waybill depends on does not answer
+    └── Refused         it does, and does not let Waybill in
 """
 
 from typing import ClassVar
@@ -24,3 +25,7 @@ class Unreachable(Problem):
     """Kafka, Connect, Postgres, a consumer or the storage does not answer."""
 
     exit_code: ClassVar[int] = 3
+
+
+class Refused(Unreachable):
+    """A name, a password, a certificate or a right is wrong or missing: waiting alone will not help."""

@@ -1,23 +1,36 @@
 """Calls to a consumer.  The only module that imports grpc."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Any
+
+import structlog
+
+from connectors.problems import BadInput
+from connectors.reply import Reach, Reply, cut
+from connectors.tls import Tls
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would print of failed connections is in the replies
 
 import grpc
 from grpc import aio
 
-from connectors.reply import Reach, Reply, cut
+log = structlog.get_logger()
 
 Metadata = Sequence[tuple[str, str]]
 
-#: Bytes a consumer may answer, for a status carries everything that is asked of it.
+#: Bytes a consumer may answer, in the message and in metadata: a status carries everything that is asked of it.
 REPLY_LIMIT = 64 << 10
+#: Seconds that calls may run on when their channel is replaced; none takes longer.
+LONGEST_CALL = 30.0
 
 OPTIONS = (
     # Whether a failed attempt is repeated, and when, is decided elsewhere and counted.
     ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", REPLY_LIMIT),
+    ("grpc.max_metadata_size", REPLY_LIMIT),
+    ("grpc.absolute_max_metadata_size", REPLY_LIMIT),  # between the two grpc refuses at random
     ("grpc.max_send_message_length", -1),
     # Another channel's failed connections must not delay this one's.
     ("grpc.use_local_subchannel_pool", 1),
@@ -37,15 +50,42 @@ _OK = Reply("OK")
 #: How grpc's own texts begin when a call found no connection, and when it lost the one it was on.
 _NO_CONNECTION = ("failed to connect", "errors resolving", "DNS resolution failed")
 _LOST = ("Stream removed", "Socket closed", "recvmsg:", "sendmsg:", "GOAWAY", "ping timeout", "keepalive")
+#: Part of what it says when it refused to read on.
+_TOO_LONG = ("CLIENT: Received message larger than max", "Stream removed (received metadata size exceeds")
+#: What parts of its texts on a failed connection mean; the first that fits counts.
+_MEANINGS = (
+    ("Hostname Verification Check failed", "the consumer's certificate is for another name (tls.server-name)"),
+    ("certificate has expired", "the consumer's certificate has expired"),
+    ("CERTIFICATE_VERIFY_FAILED", "the consumer's certificate is of an authority that is not trusted (tls.ca-file)"),
+    ("WRONG_VERSION_NUMBER", "the consumer does not speak TLS (tls)"),
+    ("http1.x server", "the consumer speaks HTTP/1, not gRPC"),
+    ("Failed parsing HTTP/2", "the consumer does not speak gRPC"),
+)
+#: It listens, and ended the connection before HTTP/2 began.
+_HUNG_UP = ("Socket closed", "Connection reset by peer", "Broken pipe")
 
 
 class Channel:
     """A connection to one consumer, made at the first call and kept up from then on; belongs to one event loop."""
 
-    def __init__(self, host: str, port: int, options: Sequence[tuple[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        options: Sequence[tuple[str, Any]] = (),
+        tls: Tls | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        """Without ``tls`` in plain text.  ``server_name``: what the consumer's certificate is for, if not the host.
+
+        Raises BadInput for a certificate or key that cannot be used.
+        """
         self.target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._options = tuple((dict(OPTIONS) | dict(options)).items())
+        named = {"grpc.ssl_target_name_override": server_name} if server_name else {}
+        self._options = tuple((dict(OPTIONS) | named | dict(options)).items())
+        self._tls, self._certificates = tls, tls and tls.contents()
         self._channel: aio.Channel | None = None
+        self._retired: asyncio.Task[None] | None = None
         self._methods: dict[str, aio.UnaryUnaryMultiCallable] = {}
 
     async def call(self, path: str, payload: bytes, metadata: Metadata, timeout: float) -> Reply:  # noqa: ASYNC109 - sent to the consumer as the call's deadline
@@ -60,10 +100,11 @@ class Channel:
         except aio.InternalError:
             # grpc's batch of operations was refused, which it only tells standard error about.
             return Reply("INVALID_ARGUMENT", f"grpc cannot send this metadata: {cut(repr(metadata))}")
-        return Reply("OK", "", _texts(trailers), Reach.ANSWERED, body) if trailers or body else _OK
+        return Reply("OK", "", _texts(trailers), Reach.ANSWERED, body or b"") if trailers or body else _OK
 
     async def ready(self, timeout: float) -> bool:  # noqa: ASYNC109 - False is an answer here
-        """Connect, and tell whether the connection is up within ``timeout`` seconds."""
+        """Connect, with the certificates as they are now, and tell whether it is up within ``timeout`` seconds."""
+        self._renew()
         try:
             await asyncio.wait_for(self._open().channel_ready(), timeout)
         except TimeoutError:
@@ -76,12 +117,35 @@ class Channel:
         self._methods.clear()
         if channel:
             await channel.close(grace)
+        if self._retired:
+            await self._retired
 
     def _open(self) -> aio.Channel:
         # Not in the constructor: grpc takes the loop that runs when a channel is made.
-        if self._channel is None:
+        if self._channel is None and self._certificates:
+            credentials = grpc.ssl_channel_credentials(*self._certificates)
+            self._channel = aio.secure_channel(self.target, credentials, options=self._options)
+        elif self._channel is None:
             self._channel = aio.insecure_channel(self.target, options=self._options)
         return self._channel
+
+    def _renew(self) -> None:
+        """Where the files of certificates have changed, leave the channel to its calls; the next has the new ones."""
+        if self._tls is None:
+            return
+        try:
+            certificates = self._tls.contents()
+        except BadInput as problem:
+            log.warning(
+                "certificates cannot be read again; the former ones stay", target=self.target, error=str(problem)
+            )
+            return
+        if certificates != self._certificates:
+            self._certificates = certificates
+            retired, self._channel = self._channel, None
+            self._methods.clear()
+            if retired:
+                self._retired = asyncio.create_task(retired.close(LONGEST_CALL))
 
     def _method(self, path: str) -> aio.UnaryUnaryMultiCallable:
         method = self._methods[path] = self._open().unary_unary(path)
@@ -91,17 +155,32 @@ class Channel:
         status, text = error.code().name, error.details() or ""
         trailers = _texts(error.trailing_metadata())
         if status == "UNAVAILABLE" and text.startswith(_NO_CONNECTION):
-            return Reply(status, cut(text), trailers, Reach.UNSENT)
+            return Reply(status, cut(self._meaning(text) + text), trailers, Reach.UNSENT)
         if status == "UNAVAILABLE" and not trailers and text.startswith(_LOST):
             return Reply(status, cut(text), trailers, Reach.LOST)
         if status == "DEADLINE_EXCEEDED":
             if self._open().get_state() is not grpc.ChannelConnectivity.READY:
                 return Reply("UNAVAILABLE", f"no connection to {self.target} within {timeout:g} s", (), Reach.UNSENT)
             return Reply(status, cut(text), trailers, Reach.SILENT)
-        if status == "RESOURCE_EXHAUSTED" and "CLIENT: Received message larger than max" in text:
+        if status == "RESOURCE_EXHAUSTED" and any(part in text for part in _TOO_LONG):
             # The consumer is not short of anything, its answer is too long; whether it means OK is unknown.
             return Reply("INTERNAL", f"the consumer's reply is larger than {REPLY_LIMIT} bytes", trailers)
         return Reply(status, cut(text), trailers)
+
+    def _meaning(self, text: str) -> str:
+        for part, meaning in _MEANINGS:
+            if part in text:
+                return f"{meaning}: "
+        if not any(part in text for part in _HUNG_UP):
+            return ""
+        match self._tls:
+            case None:
+                wish = "does it want TLS (tls)?"
+            case Tls(certificate_file=None):
+                wish = "does it want a certificate (tls.certificate-file)?"
+            case _:
+                wish = "does it accept our certificate (tls.certificate-file)?"
+        return f"the consumer ends connections at once, {wish} "
 
 
 def _texts(trailers: aio.Metadata | None) -> tuple[tuple[str, str], ...]:

@@ -2,15 +2,22 @@
 
 import glob
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationInfo
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr
+from pydantic_core import PydanticCustomError
 
 from connectors import yaml_source
+from connectors.access import Access
+from connectors.kafka_connect import Rest
 from connectors.local import state
-from connectors.shapes import Bytes, Host, Port, Seconds, Shape, Text
+from connectors.secret import FORM, Secret
+from connectors.shapes import Bytes, FilePath, Host, Port, Seconds, Shape, Text, host_text, path_text
+from connectors.tls import Tls
 from connectors.yaml_source import ConfigError, Document, Finding, KeyPath, Place
 
 __all__ = [
@@ -43,47 +50,100 @@ OUTBOX_BYTES = 4 << 20
 LOCAL = "local"
 
 
-def _path_text(value: str) -> str:
-    if not value or not value.isprintable():
-        raise ValueError("must be a path")
+def _without_password(url: str) -> str:
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        password = None  # whoever uses it says what is wrong with it
+    if password:
+        raise PydanticCustomError(
+            "secret", "holds a password, which the file must not: write it beside the URL, as " + FORM
+        )
+    return url
+
+
+def _http(url: str) -> str:
+    if url != LOCAL and not re.match(r"https?://[\w.\[-]", url):
+        raise ValueError(f"must be `{LOCAL}`, or a URL such as http://connect:8083")
+    return url
+
+
+Pattern = Annotated[str, AfterValidator(path_text)]
+Url = Annotated[Text, AfterValidator(_without_password)]
+_SERVER = re.compile(r"(?:\[(?P<address>[^]%]+:[^]%]+)\]|(?P<name>[^]:[]+))(?::(?P<port>[0-9]{1,5}))?")
+
+
+def _servers(value: str) -> str:
+    for server in map(_SERVER.fullmatch, value.split(",")):
+        if not server or not 0 < int(server["port"] or 9092) < 65536:
+            raise ValueError("must be host:port, or several with commas and no spaces between them")
+        host_text(server["address"] or server["name"])
     return value
 
 
-def _beside_the_file(value: object, info: ValidationInfo) -> object:
-    folder = info.context.parent if info.context else ""
-    return Path(os.path.normpath(Path(folder, _path_text(value)))) if isinstance(value, str) else value
+class Login(Shape):
+    """Who Waybill is to another program."""
+
+    username: Text = Field(examples=["waybill"])
+    """The name."""
+
+    password: Secret = Field(examples=["${env:NAME}"])
+    """Where the password is."""
 
 
-FilePath = Annotated[Path, BeforeValidator(_beside_the_file)]
-Pattern = Annotated[str, AfterValidator(_path_text)]
+class Sasl(Login):
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How the password is shown; ``PLAIN`` shows it as it is, which only ``tls`` hides from the network."""
 
 
 class Kafka(Shape):
-    servers: Text = Field(alias="bootstrap-servers", examples=["local"])
+    servers: Annotated[str, AfterValidator(_servers)] = Field(alias="bootstrap-servers", examples=["local"])
     """``host:port``, several separated by commas; ``local`` is the running local stack."""
 
     session_timeout: Annotated[float, Field(ge=6, le=60)] = 10.0
     """Seconds without a sign of life after which a worker's partitions go to others."""
 
+    tls: Tls | None = None
+    """Encryption; without it traffic is in plain text."""
+
+    sasl: Sasl | None = None
+    """A name and a password, if the brokers want them."""
+
     @property
-    def bootstrap_servers(self) -> str:
-        """What to connect to; Unreachable when it is the local stack and that does not run."""
-        return state.read().kafka if self.servers == LOCAL else self.servers
+    def access(self) -> Access:
+        """How to connect; Unreachable when it is the local stack and that does not run, BadInput without the secret."""
+        servers = state.read().kafka if self.servers == LOCAL else self.servers
+        if self.sasl is None:
+            return Access(servers, self.tls)
+        return Access(servers, self.tls, self.sasl.mechanism, self.sasl.username, self.sasl.password.reveal())
 
 
 class Connect(Shape):
-    address: Text = Field(default=LOCAL, alias="url")
+    address: Annotated[Url, AfterValidator(_http)] = Field(default=LOCAL, alias="url")
     """URL of Kafka Connect's REST interface; ``local`` is the running local stack."""
 
+    tls: Tls | None = None
+    """Certificates, for a URL with ``https``."""
+
+    login: Login | None = None
+    """A name and a password, if Connect wants them (HTTP basic authentication)."""
+
     @property
-    def url(self) -> str:
-        """What to call; Unreachable when it is the local stack and that does not run."""
-        return state.read().connect if self.address == LOCAL else self.address
+    def rest(self) -> Rest:
+        """What to call; Unreachable when it is the local stack and that does not run, BadInput without the secret."""
+        url = state.read().connect if self.address == LOCAL else self.address
+        context = self.tls.context() if self.tls else None
+        if self.login is None:
+            return Rest(url, context)
+        return Rest(url, context, self.login.username, self.login.password.reveal())
 
 
 class Outbox(Shape):
-    address: Text = Field(default=LOCAL, alias="database")
+    address: Url = Field(default=LOCAL, alias="database")
     """URL of the Postgres database that holds the outbox table; ``local`` is the running local stack."""
+
+    password: Secret | None = None
+    """Where the password of the URL's user is."""
 
     @property
     def database(self) -> str:
@@ -97,6 +157,16 @@ class Metrics(Shape):
 
     port: Port = 9464
     """Its port; processes that share a machine need one each (environment: WAYBILL_METRICS_PORT)."""
+
+
+class Worker(Shape):
+    memory_bytes: Annotated[Bytes, Field(ge=16 << 20)] = 64 << 20
+    """What a worker of a consumer holds at most: events, waiting retries and what is fetched ahead.  Its process needs
+    about 170 MB on top."""
+
+    stall_timeout: Annotated[Seconds, Field(ge=60)] = 300.0
+    """Seconds that a worker may have records to deliver or to archive and get nowhere, with nothing to wait for, before
+    it ends itself."""
 
 
 class Lake(Shape):
@@ -127,13 +197,14 @@ class Sources(Shape):
     patterns: tuple[Pattern, ...] = Field(alias="consumers", examples=["[consumers/*.yaml]"])
     """Files of the teams, as paths or patterns with ``*``."""
 
-    max_message_bytes: Annotated[Bytes, Field(ge=OUTBOX_BYTES)] = OUTBOX_BYTES
-    """The largest event, in bytes: what the topics take.  Less than an outbox row may hold would stop a connector."""
+    max_message_bytes: Annotated[Bytes, Field(ge=OUTBOX_BYTES, le=1 << 30)] = OUTBOX_BYTES
+    """The largest event, in bytes: what the topics take.  Less than an outbox row may hold would stop a connector; much
+    more fits neither into Kafka nor into a call."""
 
     _path: Path = PrivateAttr()
 
     def model_post_init(self, context: Any) -> None:
-        self._path = context or Path()
+        self._path = context["file"] if context else Path()
 
     @property
     def path(self) -> Path:
@@ -161,6 +232,7 @@ class Settings(Sources):
     lake: Lake = Field(examples=["{root: ../.waybill/lake}"])
     connect: Connect = Connect()
     metrics: Metrics = Metrics()
+    worker: Worker = Worker()
     outboxes: dict[str, Outbox] = Field(default={})
     """The databases that hold an outbox, by the name of the producing service."""
 
@@ -190,13 +262,13 @@ def inspect(
 ) -> tuple[Settings | None, tuple[Finding, ...]]:
     """The settings a document holds, with the environment's overrides, and everything wrong with them."""
     document = _with_environment(document, environment)
-    settings, findings = Settings.read(document, Path(document.file))
+    settings, findings = Settings.read(document)
     return settings, tuple(sorted({*document.findings, *findings}))
 
 
 def sources(document: Document) -> Sources | None:
     """The part that a check of consumers' files needs; None if that is wrong itself."""
-    return Sources.read(document, Path(document.file))[0]
+    return Sources.read(document)[0]
 
 
 def _with_environment(document: Document, environment: Mapping[str, str]) -> Document:

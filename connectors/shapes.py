@@ -5,15 +5,26 @@ Keys are written in kebab case, unknown ones are refused, and no type is guessed
 
 import difflib
 import ipaddress
+import os
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from connectors.yaml_source import Document, Finding, KeyPath
+from connectors.yaml_source import PRIVATE, Document, Finding, KeyPath, is_private
 
 _UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
@@ -30,11 +41,16 @@ class Shape(BaseModel):
         strict=True,
         allow_inf_nan=False,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     @classmethod
-    def read(cls, document: Document, context: Any = None) -> tuple[Self | None, list[Finding]]:
-        """What a document holds; None, with findings, if it does not fit.  ``context`` is for the validators."""
+    def read(cls, document: Document, **told: Any) -> tuple[Self | None, list[Finding]]:
+        """What a document holds; None, with findings, if it does not fit.
+
+        The context of the validators is what is ``told``, with the document's path as ``file``.
+        """
+        context = {"file": Path(document.file), **told}
         try:
             return cls.model_validate(document.value, by_alias=True, by_name=False, context=context), []
         except ValidationError as error:
@@ -65,7 +81,7 @@ def _size(value: object) -> object:
     return value
 
 
-def _host(value: str) -> str:
+def host_text(value: str) -> str:
     try:
         ipaddress.ip_address(value)
     except ValueError:
@@ -74,6 +90,21 @@ def _host(value: str) -> str:
     return value
 
 
+def path_text(value: str) -> str:
+    if not value or not value.isprintable():
+        raise ValueError("must be a path")
+    return value
+
+
+def beside(value: str, info: ValidationInfo) -> Path:
+    """A path as it is written, relative to the file it is written in."""
+    folder = info.context["file"].parent if info.context else Path()
+    return Path(os.path.normpath(folder / path_text(value)))
+
+
+FilePath = Annotated[
+    Path, BeforeValidator(lambda value, info: beside(value, info) if isinstance(value, str) else value)
+]
 Port = Annotated[
     int,
     BeforeValidator(_port),
@@ -90,10 +121,10 @@ Bytes = Annotated[
         {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^\d+ ?[KMG]iB$"}]}
     ),
 ]
-Host = Annotated[str, AfterValidator(_host)]
+Host = Annotated[str, AfterValidator(host_text)]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 def _follows(detail: ErrorDetails) -> bool:
@@ -111,7 +142,8 @@ def _finding(shape: type[Shape], detail: ErrorDetails, document: Document) -> Fi
     if detail["type"] == "missing":
         example = (_fields(shape, path[:-1])[name].examples or ["..."])[0]
         return document.key_finding(path[:-1], f"`{name}` is missing; write `{name}: {example}`")
-    return document.finding(path, f"`{name}` {_complaint(detail)}" if name else _complaint(detail))
+    complaint = _complaint(detail, PRIVATE if is_private(path) else _shown(detail["input"]))
+    return document.finding(path, f"`{name}` {complaint}" if name else complaint)
 
 
 _COMPLAINTS = {
@@ -132,16 +164,16 @@ _COMPLAINTS = {
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
     "value_error": "{error}, not {shown}",
+    "unpaired": "{msg}",
+    "secret": "{msg}",
 }
 
 
-def _complaint(detail: ErrorDetails) -> str:
+def _complaint(detail: ErrorDetails, shown: str) -> str:
     value, kind = detail["input"], detail["type"]
-    complaint = _COMPLAINTS.get(kind, "is wrong: {msg}").format(
-        shown=_shown(value), msg=detail["msg"], **detail.get("ctx", {})
-    )
+    complaint = _COMPLAINTS.get(kind, "is wrong: {msg}").format(shown=shown, msg=detail["msg"], **detail.get("ctx", {}))
     quotes = kind == "string_type" and isinstance(value, bool | int | float)
-    return f'{complaint}; write it in quotes: "{_shown(value)}"' if quotes else complaint
+    return f'{complaint}; write it in quotes: "{shown}"' if quotes else complaint
 
 
 def _shown(value: object) -> str:

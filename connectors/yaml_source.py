@@ -18,8 +18,15 @@ KeyPath = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})?\.[0-9]{0,18}([eE][-+][0-9]{1,2})?")
+#: Stands in findings for a value that may hold a secret.
+PRIVATE = "what is written there"
+_NO_TEXT = "YAML does not read this as text; write it in quotes"
 # Aliases can make a small file denote a huge value; no honest configuration comes near this.
 _MOST_VALUES = 100_000
+# Some YAML takes its parser time that grows with the square of the length.
+_MOST_BYTES = 1 << 20
+_LONGEST_MESSAGE = 1000
+_LONGEST_NUMBER = 40
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -53,7 +60,7 @@ class Place:
 
     def finding(self, message: str) -> Finding:
         # A quoted value may hold line breaks, terminal codes or half a surrogate pair: a finding is one printable line.
-        printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+        printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message[:_LONGEST_MESSAGE])
         return Finding(self.file, self.line, self.column, printable)
 
 
@@ -102,6 +109,26 @@ def _subject(path: KeyPath) -> str:
             return ""
 
 
+def is_secret(path: KeyPath) -> bool:
+    """Whether ``path`` is where a secret, or a URL with one in it, would stand, or is below that."""
+    match path:
+        case ("kafka", "sasl", "password", *_) | ("connect", "url", *_) | ("connect", "login", "password", *_):
+            return True
+        case ("outboxes", _, "database" | "password", *_):
+            return True
+        case _:
+            return False
+
+
+def is_private(path: KeyPath) -> bool:
+    """Whether people may have written a secret as the value at ``path``, if only for want of the right place."""
+    match path:
+        case ("kafka", "sasl") | ("connect",) | ("connect", "login") | ("outboxes",) | ("outboxes", _):
+            return True
+        case _:
+            return is_secret(path)
+
+
 def _with(tree: Any, path: KeyPath, text: str) -> Any:
     if not path:
         return text
@@ -113,11 +140,15 @@ def _with(tree: Any, path: KeyPath, text: str) -> Any:
 def read(path: Path) -> Document:
     """Read a file; BadInput when it cannot be read as text.  Everything else that is wrong is a finding."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        text = content.decode()
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"cannot read {path}: it is not UTF-8 text (byte {error.start})") from error
+    if len(content) > _MOST_BYTES:
+        raise BadInput(f"cannot read {path}: it is larger than {_MOST_BYTES >> 20} MiB, which no configuration is")
     return parse(text, str(path))
 
 
@@ -129,6 +160,7 @@ def parse(text: str, file: str) -> Document:
         value = reader.value(node, ()) if node else reader.refuse((), Place(file, 1, 1), "the file is empty")
     except yaml.MarkedYAMLError as error:
         reason = ", ".join(filter(None, (error.context, error.problem)))
+        reason = re.sub(r"(undefined (?:alias|tag handle)) .*", r"\1", reason, flags=re.DOTALL)  # maybe a secret
         value = reader.refuse((), _place(file, error.problem_mark), f"not YAML: {reason}")
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
@@ -157,6 +189,8 @@ class _Reader:
         self._open: set[int] = set()
 
     def report(self, path: KeyPath, place: Place, message: str) -> None:
+        if is_secret(path[:-1]):
+            message = _NO_TEXT
         self.findings.add(place.finding(f"{_subject(path)}{message}"))
 
     def refuse(self, path: KeyPath, place: Place, message: str, value: str | None = None) -> str | None:
@@ -182,7 +216,8 @@ class _Reader:
                 case yaml.ScalarNode():
                     return self._scalar(node, path, place)
                 case _:
-                    return self.refuse(path, place, f"the tag `{node.tag}` means nothing here; remove it")
+                    message = f"the tag `{node.tag}` means nothing here; remove it"
+                    return self.refuse(path, place, _NO_TEXT if is_private(path) else message)
         finally:
             self._open.discard(id(node))
 
@@ -232,7 +267,7 @@ class _Reader:
                 )
             case _:
                 message = f"the tag `{node.tag}` means nothing here; write {_quoted(text)} in quotes"
-        return self.refuse(path, place, message, text)
+        return self.refuse(path, place, _NO_TEXT if is_private(path) else message, text)
 
 
 _BOOLS = {"yes": True, "no": False, "on": True, "off": False}
@@ -243,6 +278,8 @@ def _quoted(text: str) -> str:
 
 
 def _as_number(node: yaml.ScalarNode) -> str:
+    if len(node.value) > _LONGEST_NUMBER:  # 1:1:1:... takes a day
+        return "a number"
     constructor = yaml.constructor.SafeConstructor()
     try:
         construct = constructor.construct_yaml_int if node.tag.endswith("int") else constructor.construct_yaml_float

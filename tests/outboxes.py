@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from waybill_outbox import ddl
 
 from connectors import debezium, kafka_connect
+from connectors.kafka_connect import Rest
 from connectors.local.state import Stack
 
 DEADLINE = 60
@@ -28,10 +29,10 @@ class Outbox:
 
     def apply(self, **changes: str) -> kafka_connect.Status:
         config = debezium.render(self.name, self.url) | changes
-        return kafka_connect.apply(self.stack.connect, debezium.connector_name(self.name), config)
+        return kafka_connect.apply(Rest(self.stack.connect), debezium.connector_name(self.name), config)
 
     def status(self) -> kafka_connect.Status:
-        return kafka_connect.status(self.stack.connect, debezium.connector_name(self.name))
+        return kafka_connect.status(Rest(self.stack.connect), debezium.connector_name(self.name))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from connectors.access import Access
 from connectors.kafka.topics import Configure, Create, Existing, Grow, Keep, Leave, Step, Topic
 from connectors.problems import Problem, Unreachable
 
@@ -26,12 +27,15 @@ _NO_ANSWER = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROK
 
 
 class Topics:
-    """Topics of one Kafka cluster.  Unreachable is raised when it does not answer for ``timeout`` seconds."""
+    """Topics of one Kafka cluster.
 
-    def __init__(self, bootstrap_servers: str, timeout: float = 10.0) -> None:
-        self._where, self._timeout = bootstrap_servers, timeout
-        # What librdkafka would log about connections is said once, by the exception.
-        self._client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    Unreachable is raised when it does not answer for ``timeout`` seconds, Refused when it lets us not in.
+    """
+
+    def __init__(self, access: Access, timeout: float = 10.0) -> None:
+        self._where, self._timeout = access, timeout
+        self._connection = access.open(AdminClient)
+        self._client = self._connection.client
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Which of these do not exist."""
@@ -115,7 +119,7 @@ class Topics:
         try:
             topics: dict[str, Any] = self._client.list_topics(timeout=self._timeout).topics
         except KafkaException as error:
-            raise self._unreachable(error) from error
+            raise self._connection.problem(error) from error
         return {name: topic for name, topic in topics.items() if topic.error is None}
 
     def _answer(self, future: Future[Any]) -> Any:
@@ -123,8 +127,5 @@ class Topics:
             return future.result()
         except KafkaException as error:
             if error.args[0].code() in _NO_ANSWER:
-                raise self._unreachable(error) from error
+                raise self._connection.problem(error) from error
             raise
-
-    def _unreachable(self, error: KafkaException) -> Unreachable:
-        return Unreachable(f"Kafka does not answer at {self._where} ({error.args[0].str()}); does it run?")

@@ -8,6 +8,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.access import Access
 from connectors.problems import Unreachable
 
 #: Seconds without an answer after which Kafka counts as unreachable.
@@ -41,31 +42,31 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...]
 
 
-def ends(bootstrap: str, topic: str) -> dict[int, tuple[int, int]]:
+def ends(access: Access, topic: str) -> dict[int, tuple[int, int]]:
     """For each partition the offsets ``[low, high)``: of the oldest record kept, and one past the newest.
 
-    Raises Unreachable, and MissingTopic.
+    Raises Unreachable, MissingTopic and Refused.
     """
-    with _consumer(bootstrap) as consumer:
-        return {partition: _ends(consumer, topic, partition) for partition in _partitions(consumer, bootstrap, topic)}
+    with _consumer(access) as consumer:
+        return {partition: _ends(consumer, topic, partition) for partition in _partitions(consumer, access, topic)}
 
 
-def scan(bootstrap: str, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Generator[Record, None, None]:
+def scan(access: Access, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Generator[Record, None, None]:
     """The records of ``topic`` whose offsets lie in ``ranges`` ([from, to) by partition), in order within a partition.
 
     Offsets may be missing: aborted and compacted records, transaction markers, what retention removed.  A partition
     ends with the first record at or past its range, or where it has no more to read.  Close the iterator if you leave
-    it early.  Raises Unreachable, and MissingTopic.
+    it early.  Raises Unreachable, MissingTopic and Refused.
     """
     left = {partition: span for partition, span in ranges.items() if span[0] < span[1]}
     if not left:
         return
-    with _consumer(bootstrap) as consumer:
-        if absent := left.keys() - _partitions(consumer, bootstrap, topic):
-            raise MissingTopic(f"topic {topic} on {bootstrap} has no partition {min(absent)}; was it created anew?")
+    with _consumer(access) as consumer:
+        if absent := left.keys() - _partitions(consumer, access, topic):
+            raise MissingTopic(f"topic {topic} on {access} has no partition {min(absent)}; was it created anew?")
         consumer.assign([TopicPartition(topic, partition, start) for partition, (start, _) in left.items()])
         while left:
-            message = _next(consumer, bootstrap, topic)
+            message = _next(consumer, access, topic)
             partition, offset, ended = message.partition(), message.offset(), message.error() is not None
             start, end = left.get(partition, (0, 0))
             if ended or offset >= end - 1:
@@ -75,7 +76,7 @@ def scan(bootstrap: str, topic: str, ranges: Mapping[int, tuple[int, int]]) -> G
                 yield _record(message)
 
 
-def _next(consumer: Any, bootstrap: str, topic: str) -> Any:
+def _next(consumer: Any, access: Access, topic: str) -> Any:
     """The next record, or the end of a partition (a message with an error).  Unreachable if neither comes."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
@@ -85,7 +86,7 @@ def _next(consumer: Any, bootstrap: str, topic: str) -> Any:
             return message
         if error and not error.retriable() and error.code() not in _PASSING:
             raise KafkaException(error)
-    raise Unreachable(f"Kafka at {bootstrap} stopped answering while {topic} was read; try again")
+    raise Unreachable(f"Kafka at {access} stopped answering while {topic} was read; try again")
 
 
 def _ends(consumer: Any, topic: str, partition: int) -> tuple[int, int]:
@@ -109,15 +110,23 @@ def _record(message: Any) -> Record:
         timestamp=message.timestamp()[1],
         key=message.key(),
         value=message.value(),
-        headers=tuple(message.headers() or ()),
+        headers=_headers(message),
     )
 
 
+def _headers(message: Any) -> tuple[tuple[str, bytes | None], ...]:
+    """None for a record with a name that is no UTF-8: confluent-kafka cannot read it, and Waybill writes none."""
+    try:
+        return tuple(message.headers() or ())
+    except (SystemError, UnicodeDecodeError):
+        return ()
+
+
 @contextmanager
-def _consumer(bootstrap: str) -> Iterator[Any]:
-    consumer = Consumer(
+def _consumer(access: Access) -> Iterator[Any]:
+    connection = access.open(
+        Consumer,
         {
-            "bootstrap.servers": bootstrap,
             "group.id": "waybill-reader",  # demanded by librdkafka; nothing joins or commits
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -127,24 +136,20 @@ def _consumer(bootstrap: str) -> Iterator[Any]:
             "fetch.wait.max.ms": 50,  # how long the end of a partition takes to show
             "fetch.queue.backoff.ms": 5,  # its default of 1 s stalls whoever reads faster than that
             "queued.max.messages.kbytes": 16_384,
-            "log_level": 0,  # the errors are raised
-        }
+        },
     )
     try:
-        yield consumer
+        yield connection.client
     except KafkaException as error:
-        raise Unreachable(
-            f"Kafka at {bootstrap} does not answer: {error.args[0].str()}; "
-            "is it running, and is kafka.bootstrap-servers in the settings right?"
-        ) from error
+        raise connection.problem(error) from error
     finally:
-        consumer.close()
+        connection.client.close()
 
 
-def _partitions(consumer: Any, bootstrap: str, topic: str) -> set[int]:
+def _partitions(consumer: Any, access: Access, topic: str) -> set[int]:
     found = consumer.list_topics(topic, timeout=TIMEOUT).topics[topic]
     if found.error is not None:
         if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise MissingTopic(f"topic {topic} does not exist on {bootstrap}; run `waybill topics apply`")
+            raise MissingTopic(f"topic {topic} does not exist on {access}; run `waybill topics apply`")
         raise KafkaException(found.error)
     return set(found.partitions)

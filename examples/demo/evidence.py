@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 
 from connectors import schemas, settings
+from connectors.access import Access
 from examples.demo.ledger import Delivery, Facts, Stored, Subscription
 from lake.query import query
 from pipelines import config, replay_client, routing
@@ -20,7 +21,7 @@ def gather(told: settings.Settings, inboxes: Path, rolled_back: Path) -> Facts:
     catalog = schemas.load(told.descriptors)
     consumers = config.load(told.consumers, catalog, told)
     subscriptions = tuple(_subscriptions(routing.routes(consumers, catalog)))
-    open_dead_letters, replayed = _dead_letters(told.kafka.bootstrap_servers, consumers)
+    open_dead_letters, replayed = _dead_letters(told.kafka.access, consumers)
     return Facts(
         subscriptions=subscriptions,
         saved=saved(told.outboxes["logistics"].database),
@@ -62,12 +63,12 @@ def _arrivals(inboxes: Path, consumers: Sequence[Consumer]) -> Counter[Delivery]
     return found
 
 
-def _dead_letters(bootstrap: str, consumers: Sequence[Consumer]) -> tuple[frozenset[Delivery], frozenset[Delivery]]:
+def _dead_letters(access: Access, consumers: Sequence[Consumer]) -> tuple[frozenset[Delivery], frozenset[Delivery]]:
     """Those that are open, and those that a replay moved."""
-    state = replay_client.read_state(bootstrap)
+    state = replay_client.read_state(access)
     found: dict[bool, set[Delivery]] = {True: set(), False: set()}
     for consumer in consumers:
-        for dead_letter in replay_client.dead_letters(bootstrap, consumer.dlq_topic):
+        for dead_letter in replay_client.dead_letters(access, consumer.dlq_topic):
             moved = state.moved_by(dead_letter) is not None
             found[moved].add(Delivery(dead_letter.event.id, consumer.name, rpc(dead_letter.endpoint)))
     return frozenset(found[False]), frozenset(found[True])

@@ -23,8 +23,9 @@ def apply(names: Names = None) -> None:
 
     base = settings.load()
     for name in _chosen(names, base.outboxes):
-        config = debezium.render(name, base.outboxes[name].database)
-        _tell(kafka_connect.apply(base.connect.url, debezium.connector_name(name), config))
+        outbox = base.outboxes[name]
+        config = debezium.render(name, outbox.database, outbox.password.reveal() if outbox.password else None)
+        _tell(kafka_connect.apply(base.connect.rest, debezium.connector_name(name), config))
 
 
 @app.command()
@@ -37,7 +38,7 @@ def status(
 
     base = settings.load()
     chosen = [debezium.connector_name(name) for name in _chosen(names, base.outboxes)]
-    found = [kafka_connect.status(base.connect.url, name) for name in chosen]
+    found = [kafka_connect.status(base.connect.rest, name) for name in chosen]
     if as_json:
         typer.echo(json.dumps([{"name": each.name, "state": each.state, "cause": each.cause} for each in found]))
     else:

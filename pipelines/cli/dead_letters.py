@@ -10,12 +10,14 @@ import typer
 from connectors.problems import BadInput
 
 if TYPE_CHECKING:
+    from connectors.access import Access
     from connectors.schemas import Catalog
     from pipelines.config import Consumer
     from pipelines.dlq import DeadLetter, Filter
 
 #: Characters of an error that a line of a list shows.
 ERROR_WIDTH = 80
+NOTHING_DONE = "nothing was done; leave out --dry-run to do it"
 
 ConsumerName = Annotated[str, typer.Argument(metavar="CONSUMER", help="Name of the consumer.")]
 ErrorPart = Annotated[str, typer.Option("--error", help="Part of the status or of the error text, in any case.")]
@@ -27,14 +29,14 @@ Since = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def open_consumer(name: str) -> "tuple[str, Catalog, Consumer]":
-    """Kafka's address, the catalog and the consumer called ``name``."""
+def open_consumer(name: str) -> "tuple[Access, Catalog, Consumer]":
+    """How Kafka is reached, the catalog and the consumer called ``name``."""
     from connectors import schemas, settings
     from pipelines import config
 
     told = settings.load()
     catalog = schemas.load(told.descriptors)
-    return told.kafka.bootstrap_servers, catalog, config.load_consumer(name, told, catalog)
+    return told.kafka.access, catalog, config.load_consumer(name, told, catalog)
 
 
 def filter_of(error: str, type_: str, endpoint: str, since: str) -> "Filter":

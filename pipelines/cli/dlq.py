@@ -35,12 +35,12 @@ def ls(
     """List the open dead letters of a consumer, newest first."""
     from pipelines import dlq, replay_client
 
-    bootstrap, _, found = dead_letters.open_consumer(consumer)
+    access, _, found = dead_letters.open_consumer(consumer)
     meant = dead_letters.filter_of(error, type_, endpoint, since)
-    state = replay_client.read_state(bootstrap)
+    state = replay_client.read_state(access)
     matching = (
         dead_letter
-        for dead_letter in replay_client.dead_letters(bootstrap, found.dlq_topic)
+        for dead_letter in replay_client.dead_letters(access, found.dlq_topic)
         if meant.matches(dead_letter) and (replayed or state.moved_by(dead_letter) is None)
     )
     summary = dlq.summarize(matching, keep=limit)
@@ -69,17 +69,17 @@ def show(
     """Show dead letters whole: what happened, headers, payload."""
     from pipelines import replay_client
 
-    bootstrap, catalog, found = dead_letters.open_consumer(consumer)
+    access, catalog, found = dead_letters.open_consumer(consumer)
     place = re.fullmatch(r"(\d{1,9})/(\d{1,18})", which)
     ranges = {int(place[1]): (int(place[2]), int(place[2]) + 1)} if place else None
     shown = [
         dead_letter
-        for dead_letter in replay_client.dead_letters(bootstrap, found.dlq_topic, ranges)
+        for dead_letter in replay_client.dead_letters(access, found.dlq_topic, ranges)
         if place or dead_letter.event.id == which
     ]
     if not shown:
         raise Problem(f"{found.dlq_topic} has no dead letter {which}; `waybill dlq ls {consumer} --all` lists them")
-    state = replay_client.read_state(bootstrap)
+    state = replay_client.read_state(access)
     details = [
         {**dead_letters.facts(d, state.moved_by(d)), "headers": _headers(d), "payload": _payload(d, catalog)}
         for d in shown

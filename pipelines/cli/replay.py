@@ -12,6 +12,7 @@ from pipelines.cli import dead_letters
 from pipelines.cli.dead_letters import ConsumerName, EndpointName, ErrorPart, Json, Since, TypeName
 
 if TYPE_CHECKING:
+    from connectors.access import Access
     from pipelines.dlq import Summary
     from pipelines.plan import Plan
 
@@ -45,12 +46,12 @@ def replay(
     """
     from pipelines import dlq, replay_client
 
-    bootstrap, _, found = dead_letters.open_consumer(consumer)
+    access, _, found = dead_letters.open_consumer(consumer)
     now = datetime.now(UTC)
     plan = replay_client.make_plan(
-        bootstrap, found, dead_letters.filter_of(error, type_, endpoint, since), _rate(rate), now
+        access, found, dead_letters.filter_of(error, type_, endpoint, since), _rate(rate), now
     )
-    summary = dlq.summarize(replay_client.covered(bootstrap, plan, replay_client.read_state(bootstrap)), keep=SAMPLE)
+    summary = dlq.summarize(replay_client.covered(access, plan, replay_client.read_state(access)), keep=SAMPLE)
     if not (yes and as_json):
         _print_plan(plan, summary, as_json=as_json)
     if not yes:
@@ -60,15 +61,15 @@ def replay(
         if as_json:
             typer.echo(json.dumps({"plan": None, "moved": 0, "skipped": 0}))
     else:
-        replay_client.submit(bootstrap, plan)
+        replay_client.submit(access, plan)
         typer.echo(f"plan {plan.id} is submitted; Ctrl-C here does not stop it", err=True)
         if wait:
-            _follow(bootstrap, plan, summary.movable, as_json=as_json)
+            _follow(access, plan, summary.movable, as_json=as_json)
         elif as_json:
             typer.echo(json.dumps({"plan": plan.id}))
 
 
-def _follow(bootstrap: str, plan: "Plan", expected: int, *, as_json: bool) -> None:
+def _follow(access: "Access", plan: "Plan", expected: int, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
@@ -78,7 +79,7 @@ def _follow(bootstrap: str, plan: "Plan", expected: int, *, as_json: bool) -> No
     try:
         with Bar(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("replay", total=expected)
-            for progress in replay_client.watch(bootstrap, plan):
+            for progress in replay_client.watch(access, plan):
                 bar.update(task, completed=progress.moved if progress else 0)
     except KeyboardInterrupt:
         typer.echo(f"plan {plan.id} goes on in the worker; see `waybill replay status`", err=True)
@@ -136,8 +137,8 @@ def status(as_json: Json = False) -> None:
     from connectors import settings
     from pipelines import replay_client
 
-    bootstrap = settings.load().kafka.bootstrap_servers
-    state = replay_client.read_state(bootstrap)
+    access = settings.load().kafka.access
+    state = replay_client.read_state(access)
     found = [
         {
             "plan": plan.id,
@@ -148,7 +149,7 @@ def status(as_json: Json = False) -> None:
             "made_at": plan.made_at.isoformat(timespec="seconds"),
             "updated_at": progress.updated_at if progress else None,
         }
-        for plan in sorted(replay_client.submitted(bootstrap), key=lambda plan: plan.id)
+        for plan in sorted(replay_client.submitted(access), key=lambda plan: plan.id)
         for progress in [state.progress(plan.id)]
     ]
     if as_json:

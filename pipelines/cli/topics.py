@@ -31,7 +31,7 @@ def apply(
     catalog = schemas.load(base.descriptors)
     consumers = config.load(base.consumers, catalog, base)
     wanted = topology.wanted(consumers, catalog, base.max_message_bytes)
-    cluster = admin.Topics(base.kafka.bootstrap_servers)
+    cluster = admin.Topics(base.kafka.access)
     existing = cluster.existing(topic.name for topic in wanted)
     steps = topics.plan(wanted, existing, replicas=1 if local else topics.REPLICAS, grow=grow)
     failures = {} if dry_run else cluster.carry_out(steps)

@@ -11,6 +11,7 @@ from consumer_process import ConsumerProcess
 
 from connectors.reply import TEXT_LIMIT, Reach, Reply, cut
 from connectors.rpc import REPLY_LIMIT, Channel
+from pipelines.events import METADATA_LIMIT
 
 PATH = "/moody.Service/Do"
 
@@ -100,6 +101,14 @@ def test_metadata_that_grpc_cannot_send_is_an_invalid_argument_and_harms_no_othe
     assert good == Reply("OK")
 
 
+def test_as_much_metadata_as_an_event_may_have_is_never_refused(consumer):
+    most = (("ce-id", "i" * METADATA_LIMIT), ("waybill-attempt", "1"))
+    assert {reply.status for reply in talk(consumer.port, *[b"OK"] * 50, metadata=most)} == {"OK"}
+    more = (("ce-id", "i" * 4 * METADATA_LIMIT),)
+    replies = talk(consumer.port, *[b"OK"] * 50, metadata=more)
+    assert "RESOURCE_EXHAUSTED" in {reply.status for reply in replies}, "what the limit is there for"
+
+
 def test_a_payload_over_grpcs_usual_limit_is_sent_and_the_consumer_decides(consumer):
     (reply,) = talk(consumer.port, b"x" * (5 << 20))
     assert (reply.status, reply.reach) == ("RESOURCE_EXHAUSTED", Reach.ANSWERED)
@@ -148,7 +157,7 @@ def test_a_port_that_accepts_and_says_nothing_is_unsent():
 def test_a_consumer_that_vanished_without_a_word_is_noticed_and_found_again():
     async def run():
         with ConsumerProcess() as running:
-            pings = (("grpc.keepalive_time_ms", 300), ("grpc.http2.ping_timeout_ms", 300))
+            pings = (("grpc.keepalive_time_ms", 300), ("grpc.http2.ping_timeout_ms", 1_000))
             channel = Channel("127.0.0.1", running.port, pings)
             first = await channel.call(PATH, b"OK", (), 5.0)
             running.process.send_signal(signal.SIGSTOP)

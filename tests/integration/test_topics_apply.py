@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from waybill.v1 import options_pb2
 
+from connectors.access import Access
 from connectors.kafka import topics
 from connectors.kafka.admin import Topics
 from connectors.kafka.topics import Configure, Create, Grow, Keep, Topic
@@ -24,7 +25,7 @@ LIMIT = 4 << 20
 
 @pytest.fixture
 def cluster(stack: Stack) -> Topics:
-    return Topics(stack.kafka)
+    return Topics(Access(stack.kafka))
 
 
 @pytest.fixture
@@ -144,8 +145,8 @@ def test_a_retry_topic_takes_what_a_source_topic_took_and_64_kib_more(
 
 
 def test_a_kafka_that_does_not_answer_is_unreachable() -> None:
-    with pytest.raises(Unreachable, match=r"Kafka does not answer at 127\.0\.0\.1:1 "):
-        Topics("127.0.0.1:1", timeout=1).missing(["a"])
+    with pytest.raises(Unreachable, match=r"Kafka at 127\.0\.0\.1:1 .* does not answer"):
+        Topics(Access("127.0.0.1:1"), timeout=1).missing(["a"])
 
 
 def test_the_command_does_it_for_the_whole_configuration(

@@ -1,7 +1,7 @@
 import pytest
 
 from connectors import kafka_connect
-from connectors.kafka_connect import Status
+from connectors.kafka_connect import Rest, Status
 from connectors.problems import Unreachable
 
 TRACE = """org.apache.kafka.connect.errors.ConnectException: Tolerance exceeded in error handler
@@ -54,4 +54,4 @@ def test_an_empty_trace_has_an_empty_cause():
 
 def test_a_connect_that_is_not_there_is_unreachable_and_named():
     with pytest.raises(Unreachable, match=r"does not answer at http://127\.0\.0\.1:1"):
-        kafka_connect.status("http://127.0.0.1:1", "c")
+        kafka_connect.status(Rest("http://127.0.0.1:1"), "c")

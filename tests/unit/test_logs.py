@@ -31,3 +31,19 @@ def test_without_a_terminal_every_logger_writes_one_json_object_a_line_to_standa
     assert (stock["event"], stock["logger"], stock["level"]) == ("stock logger", "faust.worker", "warning")
     assert away["event"] == "the broker is away"
     assert broken["exception"][0]["exc_type"] == "ZeroDivisionError"
+
+
+WORKER = """
+import logging
+from mode.utils.logging import setup_logging
+from connectors import logs
+setup_logging(loglevel="DEBUG", logfile=None, logging_config=logs.config())
+logging.getLogger("aiokafka.conn").debug("SaslAuthenticateRequest(sasl_auth_bytes=b'me and my password')")
+logging.getLogger("grpc._cython.cygrpc").error("a traceback for each text that is not UTF-8")
+logging.getLogger("pipelines").debug("shown")
+"""
+
+
+def test_a_worker_that_logs_everything_leaves_out_what_is_sent_to_log_in_and_what_grpc_cannot_decode():
+    ran = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["event"] for line in ran.stderr.splitlines()] == ["shown"]

@@ -59,7 +59,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
 
     read = settings.load()
 
-    assert (read.kafka.bootstrap_servers, read.connect.url) == ("other:9092", "http://connect:8083")
+    assert (read.kafka.access.servers, read.connect.rest.url) == ("other:9092", "http://connect:8083")
     assert (read.lake.root, read.metrics.port) == (tmp_path / "lake", 9999)
 
 
@@ -76,8 +76,8 @@ def test_local_means_the_running_stack(tmp_path: Path, monkeypatch: pytest.Monke
     read = settings.load(written(tmp_path, LEAST.replace('"kafka:9092"', "local") + "outboxes: {shop: {}}\n"))
 
     for address in (
-        lambda: read.kafka.bootstrap_servers,
-        lambda: read.connect.url,
+        lambda: read.kafka.access,
+        lambda: read.connect.rest,
         lambda: read.outboxes["shop"].database,
     ):
         with pytest.raises(Unreachable, match="waybill local up"):
@@ -88,7 +88,14 @@ def test_local_means_the_running_stack(tmp_path: Path, monkeypatch: pytest.Monke
     ("marked", "message"),
     [
         ("kafka: {bootstrap-servers: ▸9092}", '`bootstrap-servers` must be text, not 9092; write it in quotes: "9092"'),
+        ("kafka: {bootstrap-servers: ▸'a:1, b:2'}", "`bootstrap-servers` must be a host name or an address"),
+        ("kafka: {bootstrap-servers: ▸'a:0'}", "`bootstrap-servers` must be host:port, or several with commas and no"),
+        ("kafka: {bootstrap-servers: ▸'kafka://a:1'}", "`bootstrap-servers` must be host:port, or several"),
+        ("kafka: {bootstrap-servers: ▸'[1::2::3]:1'}", "`bootstrap-servers` must be a host name or an address"),
+        ("max-message-bytes: ▸2GiB", "`max-message-bytes` must be 1073741824 or less, not 2GiB"),
         ("▸kafka: {}", "`bootstrap-servers` is missing; write `bootstrap-servers: local`"),
+        ("connect: {url:▸}", "`url` has no value; write one, or remove it"),
+        ("kafka: {bootstrap-servers: k, sasl: {username: u, password: ▸0123}}", "YAML does not read this as text;"),
         ("kafka: ▸local", "`kafka` must be keys with values, not local"),
         ("▸lak: 1", "unknown key `lak`; did you mean `lake`?"),
         ("▸xyzzy: 1", "unknown key `xyzzy`; the keys here are `descriptors`, `consumers`, `max-message-bytes`"),
@@ -105,7 +112,12 @@ def test_local_means_the_running_stack(tmp_path: Path, monkeypatch: pytest.Monke
         ("consumers: [▸{}]", "`consumers` must be text, not keys with values"),
         ("max-message-bytes: ▸1MiB", "`max-message-bytes` must be 4194304 or more, not 1MiB"),
         ("max-message-bytes: ▸1.5", "`max-message-bytes` must be a whole number, not 1.5"),
-        ("outboxes: {shop: {▸url: x}}", "unknown key `url`; the keys here are `database`"),
+        ("outboxes: {shop: {▸url: x}}", "unknown key `url`; the keys here are `database`, `password`"),
+        ("kafka: {bootstrap-servers: k, tls: ▸{key-file: k}}", "`tls` has one of `certificate-file` and `key-file`;"),
+        ("kafka: {bootstrap-servers: k, tls: {ca-file: ▸''}}", '`ca-file` must be a path, not ""'),
+        ("kafka: {bootstrap-servers: k, ▸sasl: {username: u}}", "`password` is missing; write `password: ${env:"),
+        ("connect: {url: ▸'connect:8083'}", "`url` must be `local`, or a URL such as http://connect:8083, not what is"),
+        ("connect: {▸login: {username: u}}", "`password` is missing; write `password: ${env:NAME}`"),
     ],
 )  # fmt: skip
 def test_each_mistake_is_a_finding_at_its_place(marked: str, message: str) -> None:
@@ -145,5 +157,6 @@ def test_the_reference_has_every_key() -> None:
 
     assert set(reference.value) == settings.KEYS
     for key, shape in {"lake": settings.Lake, "metrics": settings.Metrics, "kafka": settings.Kafka}.items():
-        assert len(reference.value[key]) == len(shape.model_fields)
+        optional = [field for field in shape.model_fields.values() if field.default is None]
+        assert len(reference.value[key]) == len(shape.model_fields) - len(optional)
     assert settings.inspect(reference, {})[1] == ()

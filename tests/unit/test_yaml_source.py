@@ -103,6 +103,15 @@ def test_a_file_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
         yaml_source.read(tmp_path / "none.yaml")
     with pytest.raises(BadInput, match=r"cannot read .*latin\.yaml: it is not UTF-8 text"):
         yaml_source.read(tmp_path / "latin.yaml")
+    with pytest.raises(BadInput, match=r"cannot read /dev/zero: it is larger than 1 MiB, which no configuration is"):
+        yaml_source.read(Path("/dev/zero"))
+
+
+def test_what_would_be_an_endless_number_or_message_is_a_short_finding() -> None:
+    [finding] = document("a: " + "1:" * 200_000 + "1").findings
+
+    assert finding.message.startswith("YAML reads `1:1:")
+    assert len(finding.message) <= 1000
 
 
 fragments = st.sampled_from(
