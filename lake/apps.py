@@ -6,15 +6,14 @@ from typing import Any
 from connectors import prometheus, schemas, settings
 from connectors.kafka import App, Bounds
 from connectors.problems import Problem
-from lake.chains import Chains
-from lake.epochs import TopicIds
+from lake.chains import chains_of
 from lake.layout import prepare
-from lake.segments import Limits
 from lake.sink import Sink
-from lake.storage import LocalStorage
 
 #: Seconds to publish all open segments before partitions are given up; 500 of them took 4.
 DRAIN_TIMEOUT = 30.0
+#: What a person does about a held partition: the lake itself says where it goes on, not the group.
+WAY_OUT = "these records are in Kafka no more; `waybill lake skip` lets the lake go on behind them"
 #: Not records but memory bounds a sink: a crash repeats reading, never output.
 UNBOUNDED = 1 << 60
 
@@ -35,18 +34,12 @@ def __getattr__(name: str) -> App:
 def build(config: settings.Settings, **options: Any) -> App:
     """The app of one sink process, which holds a scratch folder of the lake until it ends; ``options`` are Faust's."""
     catalog = schemas.load(config.descriptors)
-    storage = LocalStorage(config.lake.root)
-    prepare(storage, catalog.events)
-    chains = Chains(
-        storage,
-        catalog.events,
-        Limits(config.lake.segment_bytes, config.lake.segment_age, config.lake.memory_bytes),
-        TopicIds(config.kafka.bootstrap_servers),
-    )
+    chains = chains_of(config, catalog.events)
+    prepare(chains.storage, catalog.events)
     topics = [event.topic for event in catalog.events]
     defaults = {
         "id": "waybill-lake",
-        "broker": config.kafka.bootstrap_servers,
+        "broker": config.kafka.access,
         "broker_heartbeat_interval": config.kafka.session_timeout / 5,
         "broker_max_poll_records": 2_000,
         "broker_session_timeout": config.kafka.session_timeout,
@@ -55,6 +48,8 @@ def build(config: settings.Settings, **options: Any) -> App:
         bounds=Bounds(UNBOUNDED, UNBOUNDED, UNBOUNDED, config.lake.memory_bytes),
         drain_timeout=DRAIN_TIMEOUT,
         needs=topics,
+        way_out=WAY_OUT,
+        stall_timeout=config.worker.stall_timeout,
         **{**defaults, **options},
     )
     sink = Sink(chains)

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ import structlog
 
 from connectors.problems import Problem, Unreachable
 from connectors.schemas import EventType
+from connectors.settings import Settings
 from lake import metrics, segments
-from lake.epochs import Identify
+from lake.epochs import Identify, TopicIds
 from lake.rows import RowBuilder
 from lake.segments import Adopted, Chain, Limits, Remainder
-from lake.storage import Storage
+from lake.storage import LocalStorage, Storage
 from lake.writer import OpenSegment
 
 log = structlog.get_logger()
@@ -45,6 +46,12 @@ class Finished:
     offset: int
 
 
+def chains_of(config: Settings, events: Sequence[EventType]) -> "Chains":
+    """Those of the lake that the settings name, in a scratch folder that is held until the process ends."""
+    limits = Limits(config.lake.segment_bytes, config.lake.segment_age, config.lake.memory_bytes)
+    return Chains(LocalStorage(config.lake.root), events, limits, TopicIds(config.kafka.access))
+
+
 class Chains:
     """Takes fetches in and publishes segments.
 
@@ -63,6 +70,8 @@ class Chains:
         self.storage, self.limits, self.identify, self.clock = storage, limits, identify, clock
         self.builders = {event.topic: RowBuilder(event) for event in events}
         self.held = 0
+        #: Since when the oldest record waits that is in no file yet, by ``clock``.
+        self.oldest: float | None = None
         self._writer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._epochs: Mapping[str, str] = {}
         self._starts: Mapping[Partition, int] = {}
@@ -190,6 +199,6 @@ class Chains:
 
     def _measure(self, now: float) -> None:
         self.held = sum(segment.held for segment in self._open.values())
-        oldest = min((segment.since for segment in self._open.values() if segment.since is not None), default=now)
+        self.oldest = min((each.since for each in self._open.values() if each.since is not None), default=None)
         metrics.HELD_BYTES.set(self.held)
-        metrics.COMMIT_AGE.set(now - oldest)
+        metrics.COMMIT_AGE.set(0 if self.oldest is None else now - self.oldest)

@@ -6,6 +6,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from connectors.access import Access
 from connectors.problems import Problem, Unreachable
 
 #: Seconds.
@@ -21,14 +22,13 @@ Identify = Callable[[Collection[str]], dict[str, str]]
 class TopicIds:
     """Asks Kafka each time.  No id is used twice: what was read before an answer is of that life or an older one."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._servers = bootstrap_servers
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    def __init__(self, access: Access) -> None:
+        self._connection = access.open(AdminClient)
 
     def __call__(self, topics: Collection[str]) -> dict[str, str]:
         if not topics:
             return {}
-        answers = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=TIMEOUT)
+        answers = self._connection.client.describe_topics(TopicCollection(list(topics)), request_timeout=TIMEOUT)
         return {topic: self._id(topic, answer) for topic, answer in answers.items()}
 
     def _id(self, topic: str, answer: Any) -> str:
@@ -39,6 +39,6 @@ class TopicIds:
                 raise Problem(
                     f"the topic {topic} does not exist (any more); `waybill topics apply` creates it"
                 ) from error
-            raise Unreachable(
-                f"Kafka at {self._servers} did not say which topic {topic} is: {error.args[0].str()}"
-            ) from error
+            raise self._connection.problem(error) from error
+        except TimeoutError as error:  # this process was stopped for longer than Kafka may take
+            raise Unreachable(f"Kafka did not say in time which topic {topic} is; asked again") from error

@@ -10,6 +10,7 @@ from faust.types import TP
 from mode import Service
 
 from connectors.kafka import App, Batch
+from connectors.problems import Unreachable
 from lake.chains import Chains, Fetch, Finished
 
 log = structlog.get_logger()
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 #: Seconds between two looks at the age of segments, traffic or not.
 TICK = 1.0
+#: Seconds that publishing a segment may take.
+PUBLISH = 60.0
 
 
 class Sink(Service):
@@ -42,6 +45,7 @@ class Sink(Service):
         app.start_offsets = self.start_offsets
         app.gate.held_elsewhere = lambda: self._unseen + self.chains.held
         app.gate.on_drain.append(self.drain)
+        app.on_purpose.append(self._segment_not_full)
 
     async def archive(self, batches: AsyncIterator[Batch]) -> None:
         """The body of the agent."""
@@ -55,14 +59,32 @@ class Sink(Service):
             self._arrived.set()
 
     async def start_offsets(self, partitions: set[TP]) -> dict[TP, int]:
-        """Where the chains of newly assigned partitions end, whatever the group has committed."""
-        starts = await self._run(self.chains.assign, [(tp.topic, tp.partition) for tp in partitions])
-        return {TP(topic, partition): offset for (topic, partition), offset in starts.items()}
+        """Where the chains of newly assigned partitions end, whatever the group has committed.
+
+        Asked again while Kafka does not answer: the broker that was asked may be the one that just died.
+        """
+        wanted = [(tp.topic, tp.partition) for tp in partitions]
+        while True:
+            try:
+                starts = await self._run(self.chains.assign, wanted)
+            except Unreachable as error:
+                if self.app.should_stop:
+                    raise
+                log.warning("An assignment waits for Kafka to confirm its topics.", error=str(error))
+                await asyncio.sleep(TICK)
+            else:
+                return {TP(topic, partition): offset for (topic, partition), offset in starts.items()}
 
     async def drain(self) -> None:
         """Publish everything before partitions are given up.  What does not get done in time is read again."""
         await self._take_in()
         self._finish(await self._run(self.chains.flush))
+
+    def _segment_not_full(self) -> str | None:
+        """Why records that were read are not committed, if that is as it should be."""
+        oldest, chains = self.chains.oldest, self.chains
+        young = oldest is not None and chains.clock() - oldest < chains.limits.segment_age + PUBLISH
+        return "records wait until their segment is full or old" if young else None
 
     async def on_start(self) -> None:
         self.add_future(self._work())

@@ -5,28 +5,29 @@ import contextlib
 import faulthandler
 import gc
 import sys
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import faust
 import structlog
 from faust import streams
-from faust.app import base
-from faust.serializers.schemas import Schema
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.loop import use as use_loop
 from mode.utils.objects import cached_property
-from mode.utils.queues import FlowControlEvent
 
 from connectors import logs
+from connectors.access import Access
 from connectors.kafka.admin import Topics
-from connectors.kafka.consumer import Consumer, ConsumerThread, until_connected
+from connectors.kafka.consumer import Consumer
 from connectors.kafka.gate import Bounds, Gate
+from connectors.kafka.guard import Guard
+from connectors.kafka.holds import Holds
+from connectors.kafka.producer import UNSENT, HandOvers, Producer
+from connectors.kafka.stock import BatchSchema, BootStrategy, Flow, credentials
+from connectors.kafka.thread import ConsumerThread
 from connectors.kafka.window import Batch
-from connectors.problems import Unreachable
+from connectors.problems import Problem, Refused, Unreachable
 
 if streams._CStreamIterator is None:  # type: ignore[attr-defined] # set by an optional import
     raise ImportError("Faust's compiled streams are missing: its Python ones acknowledge events they skipped")
@@ -38,52 +39,27 @@ StartOffsets = Callable[[set[TP]], Awaitable[dict[TP, int]]]
 
 #: Seconds for the commit at the end of a drain.
 COMMIT_TIMEOUT = 10.0
-#: Bytes of key, headers and framing that may come on top of the largest event.
-HEADROOM = 128 << 10
-
-
-class Producer(driver.Producer):
-    async def on_start(self) -> None:
-        """Wait for a broker that is away."""
-        await until_connected(super().on_start, self._close)
-
-    async def _close(self) -> None:
-        await self._ensure_producer().stop()
-
-    def _settings_extra(self) -> Mapping[str, Any]:
-        """Faust asks for idempotence only under exactly_once."""
-        return {"acks": "all", "enable_idempotence": True}
-
-
-class Flow(FlowControlEvent):
-    def resume(self) -> None:
-        """Once only: a second call empties live queues (faust issue 596)."""
-        if not self.is_active():
-            super().resume()
-
-
-class BatchSchema(Schema):  # type: ignore[type-arg] # neither key nor value is decoded
-    """Lets batches pass undecoded: Faust acknowledges what it cannot decode."""
-
-    def loads_key(self, app: Any, message: Any, **kwargs: Any) -> None:
-        return None
-
-    def loads_value(self, app: Any, message: Any, **kwargs: Any) -> Any:
-        return message.value
-
-
-class BootStrategy(base.BootStrategy):
-    """The stock command line turns Faust's web server on, which shows table contents to anybody."""
-
-    enable_web = False
+#: Seconds to wait for Kafka before saying that it is away; a stop waits as long.
+START_TIMEOUT = 3.0
+#: What a person does about a held partition of a consumer group.
+WAY_OUT = "stop all workers of the group, move it on with `waybill consumer skip`, and start them again"
+#: Bytes a record may have before it is compressed; afterwards its topic decides.
+LARGEST_RECORD = 1 << 30
 
 
 class App(faust.App):
     """A Faust app whose agents get batches (``consume``).
 
     ``drain_timeout`` (s) must exceed the longest piece of work.  ``start_offsets`` says where assigned partitions go
-    on; without it, where the group has committed.  ``max_message_bytes`` bounds what is produced, without headers.
-    ``needs`` names topics without which the worker does not start.
+    on; without it, where the group has committed.  ``needs`` names topics without which the worker does not start.
+    ``fetch_bytes`` bounds what is fetched ahead, over all partitions.
+
+    ``way_out`` tells a person what to do about a held partition (``holds``).  ``stall_timeout``: seconds after which
+    the worker ends itself if it stands still (``watchdog``).
+
+    ``prepare`` takes steps that must be done before the group is joined: they run in order, in a thread, once they see
+    that the topics are there.  One that raises Unreachable is tried again until Kafka answers; any other Problem is
+    logged and ends the process with status 1.
     """
 
     BootStrategy = BootStrategy
@@ -92,35 +68,52 @@ class App(faust.App):
         self,
         id: str,  # noqa: A002 - Faust's name
         *,
-        broker: str,
+        broker: Access,
         bounds: Bounds,
         drain_timeout: float,
-        max_message_bytes: int = 4 << 20,
         start_offsets: StartOffsets | None = None,
         needs: Sequence[str] = (),
+        way_out: str = WAY_OUT,
+        stall_timeout: float = 300.0,
         fetch_max_wait_ms: int = 100,
+        fetch_bytes: int = 50 << 20,
         **options: Any,
     ) -> None:
         use_loop("uvloop")  # before Faust makes its loop; a quarter more events for a CPU-second
         self.batch_topics: set[str] = set()
         self.bounds, self.drain_timeout, self.commit_timeout = bounds, drain_timeout, COMMIT_TIMEOUT
-        self.start_offsets, self.needs, self.bootstrap = start_offsets, needs, broker
+        self.start_offsets, self.needs, self.access, self.way_out = start_offsets, needs, broker, way_out
+        self.fetch_bytes = fetch_bytes
+        self.prepare: list[Callable[[], None]] = []
+        self.stall_timeout = stall_timeout
+        self.assigned: frozenset[TP] | None = None  # None before the first assignment
         self.assigned_positions: dict[TP, int] = {}
+        self.hand_overs = HandOvers()
+        #: Says what waits on purpose and may wait for long, if something does (see ``watchdog``).
+        self.on_purpose: list[Callable[[], str | None]] = []
+        #: How often somebody who waited for a worker of a pool got one.
+        self.turns = 0
         self.assigning = asyncio.Lock()
         # Debezium's transactions: aborted records must not be delivered.  Faust offers this only with exactly_once.
-        self.consumer_overrides = {"_isolation_level": "read_committed", "_fetch_max_wait_ms": fetch_max_wait_ms}
+        self.consumer_overrides = {
+            "_isolation_level": "read_committed",
+            "_fetch_max_wait_ms": fetch_max_wait_ms,
+            "_fetch_max_bytes": fetch_bytes,
+        }
         defaults = {
             "autodiscover": False,
             "broker_commit_interval": 1.0,
             "broker_max_poll_records": 500,
             "broker_rebalance_timeout": max(60.0, drain_timeout + COMMIT_TIMEOUT + 10.0),
-            "consumer_auto_offset_reset": "earliest",
+            "consumer_auto_offset_reset": "none",  # see ConsumerThread._place_lost
             # A leader that saw no metadata right after a broker's restart assigned nothing for five minutes.
             "consumer_metadata_max_age_ms": 10_000,
             "logging_config": logs.config(),
             "key_serializer": "raw",
             "value_serializer": "raw",
-            "producer_max_request_size": max_message_bytes + HEADROOM,
+            # What came in compressed must fit where it is handed over to.
+            "producer_compression_type": "zstd",
+            "producer_max_request_size": LARGEST_RECORD,
             "producer_request_timeout": 60.0,  # Faust's own is 20 minutes
             "store": "memory://",
             "stream_wait_empty": False,
@@ -129,34 +122,82 @@ class App(faust.App):
             "topic_disable_leader": True,
             "worker_redirect_stdouts": False,
         }
-        super().__init__(id, broker=f"kafka://{broker}", **{**defaults, **options})
+        super().__init__(
+            id, broker=f"kafka://{broker}", broker_credentials=credentials(broker), **{**defaults, **options}
+        )
 
     async def on_first_start(self) -> None:
-        """Wait until Kafka answers, and end the process if a topic is missing: Faust would just read nothing."""
+        """Wait until Kafka answers; end the process if a topic is missing (Faust would just read nothing) or a
+        preparation fails.
+        """
         # Records come and go by the thousand and hold no cycles: looking for some costs a tenth of a worker's time.
         gc.set_threshold(50_000, 20, 100)
-        cluster = Topics(self.bootstrap)
-        while True:
-            try:
-                missing = await asyncio.to_thread(cluster.missing, self.needs)
-            except Unreachable as problem:
-                log.warning("waiting for Kafka", error=str(problem))
-                await asyncio.sleep(1.0)
-            else:
-                break
-        if missing:
-            log.error(
-                "the worker cannot start: topics are missing; create them with `waybill topics apply`",
-                group=self.conf.id,
-                topics=missing,
-                kafka=self.bootstrap,
-            )
-            raise SystemExit(1)
+        self.guard.begin()
+        self.add_future(self.guard.pulse())
+        for step in (self._refuse_missing_topics, *self.prepare):
+            await self._once_reachable(step)
         await super().on_first_start()
+
+    async def _once_reachable(self, step: Callable[[], None]) -> None:
+        """Run ``step`` in a thread until Kafka is there for it.  Another problem, a refusal too, ends the process."""
+        while not self.should_stop:
+            try:
+                await asyncio.to_thread(step)
+            except Problem as problem:
+                if isinstance(problem, Unreachable) and not isinstance(problem, Refused):
+                    log.warning("waiting for Kafka", group=self.conf.id, error=str(problem))
+                    await asyncio.sleep(1.0)
+                    continue
+                log.error("the worker cannot start", group=self.conf.id, error=str(problem))  # noqa: TRY400 - says what to do; a traceback would not
+                raise SystemExit(1) from None
+            else:
+                return
+
+    def _refuse_missing_topics(self) -> None:
+        if missing := Topics(self.access, START_TIMEOUT).missing(self.needs):
+            raise Problem(
+                f"Kafka at {self.access} lacks topics this worker needs: {', '.join(missing)}; "
+                "create them with `waybill topics apply`"
+            )
 
     @cached_property
     def gate(self) -> Gate:
         return Gate(self.conf.id, self.bounds, self.drain_timeout)
+
+    @cached_property
+    def holds(self) -> Holds:
+        return Holds(self.conf.id, self.way_out)
+
+    @cached_property
+    def guard(self) -> Guard:
+        return Guard(self, self.stall_timeout)
+
+    @property
+    def excuses(self) -> tuple[str, ...]:
+        """What waits on purpose."""
+        told = [waits() for waits in self.on_purpose]
+        if self.gate.sleeping:
+            told.append(f"{self.gate.sleeping} pieces of work wait for their next try")
+        if self.should_stop:
+            told.append("the worker stops")
+        return tuple(filter(None, told))
+
+    @property
+    def recovered(self) -> int:
+        """Grows while tables are read again."""
+        tables: Any = self.tables
+        return sum(filter(None, tables.recovery.active_offsets.values())) if tables else 0
+
+    @property
+    def loops(self) -> list[asyncio.AbstractEventLoop]:
+        """Those of this app: its own, and that of its consumer's thread."""
+        consumer: Any = self._consumer
+        return [self.loop, consumer._thread.thread_loop] if consumer else [self.loop]
+
+    @property
+    def member_id(self) -> str:
+        consumer: Any = self._consumer
+        return consumer.member_id if consumer else ""
 
     @cached_property
     def flow_control(self) -> Flow:
@@ -194,7 +235,7 @@ class App(faust.App):
 
     async def place(self, thread: ConsumerThread, assigned: set[TP]) -> None:
         """Put newly assigned partitions where ``start_offsets`` says, whatever the group has committed."""
-        self.assigned_positions = {}
+        self.assigned, self.assigned_positions = frozenset(assigned), {}
         if self.start_offsets and assigned:
             try:
                 self.assigned_positions = await self.start_offsets(assigned)
@@ -222,22 +263,21 @@ class App(faust.App):
         producer = await self.maybe_start_producer()
         if key is None and value is None:
             key = b""  # aiokafka refuses a record without either, which would hold its partition for ever
-        pause = 0.1
-        while batch.live:
-            try:
-                await producer.send_and_wait(topic, key, value, partition, None, list(headers))
-            except Exception as error:  # noqa: BLE001 - whatever failed, giving up would lose the record
-                log.warning("a hand-over failed; the offset waits", topic=topic, error=repr(error), next_try_in=pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 5.0)
-            else:
-                return True
-        return False
+        send = partial(producer.send_and_wait, topic, key, value, partition, None, list(headers))
+        return await self.hand_overs.persist(topic, send, lambda: batch.live) is not None
+
+    async def rows_sent(self) -> None:
+        """Wait while too many rows of tables are on their way to Kafka; it may be away."""
+        producer: Any = self.producer
+        while producer.buffer.size > UNSENT and self.gate.open:  # noqa: ASYNC110 - the buffer tells nobody that it drains
+            await asyncio.sleep(0.05)
 
     async def partitions_of(self, topic: str) -> int:
-        """How many partitions a topic has that this app produces to."""
+        """How many partitions a topic has that this app produces to; waits while it is missing."""
         producer: Any = await self.maybe_start_producer()
-        found: set[int] = await producer._ensure_producer().partitions_for(topic)
+        ask = partial(producer._ensure_producer().partitions_for, topic)
+        found: set[int] | None = await self.hand_overs.persist(topic, ask, lambda: True)
+        assert found, "wanted until it is found"
         return len(found)
 
     async def stop(self) -> None:
@@ -254,6 +294,7 @@ class App(faust.App):
                     pass
             await super().stop()
         finally:
+            self.guard.end()
             faulthandler.cancel_dump_traceback_later()
 
     async def _stop_consumer(self) -> None:
@@ -270,16 +311,3 @@ async def _batches(stream: Any) -> AsyncIterator[Batch]:
         if batch.live:
             batch.window.received(batch)
             yield batch
-
-
-@contextmanager
-def on_partition_of(batch: Batch) -> Iterator[None]:
-    """Read and write tables for a record of ``batch``; all its records share the partition that a table needs.
-
-    No await inside; check ``batch.live`` before a write.
-    """
-    token = streams._current_event.set(weakref.ref(batch.event))
-    try:
-        yield
-    finally:
-        streams._current_event.reset(token)

@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from connectors.kafka.window import Load, TopicPartition, Window
 
 log = structlog.get_logger("waybill.engine")
+
+P = TypeVar("P", bound=TopicPartition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Gate:
         self.load = Load(low=bounds.pending // 2, on_release=self.released)
         self.open = False
         self.working = 0
+        #: How many wait on purpose, in ``sleep``.
+        self.sleeping = 0
         #: Asked for what the agent holds of taken batches, in bytes.
         self.held_elsewhere: Callable[[], int] = lambda: 0
         #: Run when a drain begins, within its time: flush what is buffered, let go of what waits.
@@ -41,6 +46,7 @@ class Gate:
         self.on_open: list[Callable[[], None]] = []
         self._room, self._idle, self._closing = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
+        self._moved: Counter[str] = Counter()
 
     def window(self, tp: TopicPartition, origin: int | None) -> Window:
         if tp not in self.windows:
@@ -53,12 +59,38 @@ class Gate:
         window = self.windows.get(tp)
         return window is None or window.uncommitted < self.bounds.partition
 
+    def with_room(self, assigned: Collection[P]) -> set[P]:
+        """Those of the assigned partitions that may take more in.
+
+        Once half of what may come in is taken no topic may have more than its share of the whole: what waits for the
+        endpoints of one must not stop the others.
+        """
+        greedy = self._greedy({tp.topic for tp in assigned}) if self.crowded() else set()
+        return {tp for tp in assigned if tp.topic not in greedy and self.has_room(tp)}
+
+    def _greedy(self, topics: set[str]) -> set[str]:
+        pending, held = Counter[str](), Counter[str]()
+        for tp, window in self.windows.items():
+            pending[tp.topic] += window.pending
+            held[tp.topic] += window.held
+        bounds, share = self.bounds, max(1, len(topics))
+        return {t for t in topics if pending[t] >= bounds.pending // share or held[t] >= bounds.held // share}
+
     def full(self) -> bool:
         load, bounds = self.load, self.bounds
         return (
             load.pending >= bounds.pending
             or load.uncommitted >= bounds.uncommitted
             or load.held + self.held_elsewhere() >= bounds.held
+        )
+
+    def crowded(self) -> bool:
+        """Half of what may come in is taken: what waits for long had better wait elsewhere."""
+        load, bounds = self.load, self.bounds
+        return (
+            load.pending >= bounds.pending // 2
+            or load.uncommitted >= bounds.uncommitted // 2
+            or load.held + self.held_elsewhere() >= bounds.held // 2
         )
 
     async def wait_room(self, timeout: float) -> bool:  # noqa: ASYNC109 - the caller polls and must look at other things in between
@@ -88,8 +120,12 @@ class Gate:
     async def sleep(self, seconds: float) -> None:
         """Wait, but not into a drain."""
         if self.open:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), seconds)
+            self.sleeping += 1
+            try:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), seconds)
+            finally:
+                self.sleeping -= 1
 
     # -- commits
 
@@ -101,6 +137,10 @@ class Gate:
             if window := self.windows.get(tp):
                 window.accepted(offset)
         self._room.set()
+
+    def moved(self, topic: str) -> int:
+        """Grows whenever something of ``topic`` gets on: a record is done, an offset committed."""
+        return self._moved[topic] + sum(window.moves for tp, window in self.windows.items() if tp.topic == topic)
 
     def oldest(self, topic: str) -> float | None:
         """When the oldest record of ``topic`` that is not done was written, in seconds since the epoch."""
@@ -140,16 +180,21 @@ class Gate:
             log.warning("the commit of a drain failed", group=self.group, error=repr(error))
         seconds, uncommitted = round(time.monotonic() - began, 2), len(self.dirty())
         log.info("partitions were given up", group=self.group, pieces=running, seconds=seconds, uncommitted=uncommitted)
-        self.windows.clear()  # a late periodic commit must not reuse them under the next generation
+        self._forget()  # a late periodic commit must not reuse them under the next generation
 
     def reset(self) -> None:
         """A new assignment: nothing of the old one counts any more."""
         for window in self.windows.values():
             window.live = False
-        self.windows.clear()
+        self._forget()
         self.load.pending = self.load.uncommitted = self.load.held = 0
         self._draining, self.open = None, True
         self._closing.clear()
         for hook in self.on_open:
             hook()
         self._room.set()
+
+    def _forget(self) -> None:
+        for tp, window in self.windows.items():
+            self._moved[tp.topic] += window.moves
+        self.windows.clear()

@@ -30,7 +30,9 @@ class Pool(Service, Generic[T]):
 
     async def put(self, item: T) -> None:
         """Wait for a place, then leave ``item`` to the workers."""
+        busy = self._queue.full()
         await self._queue.put(item)
+        self.app.turns += busy
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` beside the workers, in the context of the caller (tables know their event by it)."""

@@ -16,6 +16,7 @@ HAND_OVER_OVERHEAD = 64 << 10
 
 _DAY_MS = 24 * 60 * 60 * 1000
 _FOR_EVER = -1
+_SHORT_SEGMENTS = {"segment.ms": str(10 * 60 * 1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,14 @@ def hand_over(name: str, max_message_bytes: int) -> Topic:
     return Topic(name, {"cleanup.policy": "delete"}, {"retention.ms": _FOR_EVER, "max.message.bytes": limit})
 
 
-def compacted(name: str) -> Topic:
-    """Latest value by key, for ever."""
-    return Topic(name, {"cleanup.policy": "compact"}, {})
+def compacted(name: str, *, soon: bool = False) -> Topic:
+    """Latest value by key, for ever.  ``soon``: only closed segments are compacted, so they close early."""
+    return Topic(name, {"cleanup.policy": "compact", **(_SHORT_SEGMENTS if soon else {})}, {})
 
 
 def changelog(name: str, of: str) -> Topic:
-    """A Faust table whose app reads the topic ``of``; only closed segments are compacted, so they close early."""
-    return Topic(name, {"cleanup.policy": "compact", "segment.ms": str(10 * 60 * 1000)}, {}, as_many_as=of)
+    """A Faust table whose app reads the topic ``of``."""
+    return Topic(name, compacted(name, soon=True).settings, {}, as_many_as=of)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,12 @@ what lies below the first one that has not.  Nothing here knows Kafka, Faust or 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-#: Bytes of Python objects around one record with three headers, measured.
-RECORD_OVERHEAD = 700
+#: Bytes of Python objects around one record and around each of its headers, measured.
+RECORD_OVERHEAD, HEADER_OVERHEAD = 400, 200
+#: The same of a record that was forgotten, with what its agent remembers of it.
+FORGOTTEN_OVERHEAD = 400
 
 
 class HoleError(RuntimeError):
@@ -26,13 +28,20 @@ class TopicPartition(Protocol):
     def partition(self) -> int: ...
 
 
+class Forgotten(NamedTuple):
+    """What stands for a record whose bytes were let go of while it waits.  ``timestamp``: milliseconds."""
+
+    offset: int
+    timestamp: int
+
+
 @dataclass(slots=True)
 class Load:
     """What all windows of one app hold together."""
 
     pending: int = 0  # records admitted and not done
     uncommitted: int = 0  # records admitted since the last commit the broker accepted
-    held: int = 0  # bytes of batches that are not done or taken
+    held: int = 0  # bytes of records that are not done, taken or forgotten
     #: ``on_release`` is called when ``pending`` falls to ``low`` and when bytes are released.
     low: int = 0
     on_release: Callable[[], None] = field(default=lambda: None)
@@ -48,9 +57,7 @@ class Batch:
         self.records = list(records)
         self.count = self.left = len(self.records)
         self.start, self.next_offset = start, next_offset
-        self.size = RECORD_OVERHEAD * self.count
-        for record in self.records:
-            self.size += len(record.value or b"") + len(record.key or b"")
+        self.size = sum(map(_size, self.records))
         self.event: Any = None  # Faust keeps only a weak reference to the event a table write belongs to
         self._done = bytearray(self.count)
 
@@ -63,9 +70,20 @@ class Batch:
         """Record ``i`` needs no further work here.  Idempotent, in any order; frees the record."""
         if not self._done[i]:
             self._done[i] = 1
-            self.records[i] = None
+            self.replace(i, None)
             self.left -= 1
             self.window.finished(self)
+
+    def forget(self, i: int) -> None:
+        """Release the bytes of record ``i``, which stays undone: who goes on with it reads it again (``replace``)."""
+        self.replace(i, Forgotten(self.records[i].offset, self.records[i].timestamp))
+
+    def replace(self, i: int, record: Any) -> None:
+        """Hold ``record`` in the place of record ``i``."""
+        change = _size(record) - _size(self.records[i])
+        self.records[i] = record
+        self.size += change
+        self.window.resized(change)
 
     @property
     def prefix(self) -> int:
@@ -83,13 +101,16 @@ class Batch:
 class Window:
     """The done-prefix of one partition in one assignment."""
 
-    __slots__ = ("_batches", "_handed", "_reached", "_seen", "committed", "live", "load", "next", "tp", "uncommitted")
+    __slots__ = (
+        "_batches", "_handed", "_reached", "_seen", "committed", "live", "load", "moves", "next", "tp", "uncommitted",
+    )  # fmt: skip
 
     def __init__(self, tp: TopicPartition, load: Load, origin: int | None) -> None:
         self.tp, self.load, self.live = tp, load, True
         self.next = origin  # where the next fetch must start; None or 0 = anywhere
         self.committed: int | None = None  # last offset the broker accepted
         self.uncommitted = 0  # records admitted since then
+        self.moves = 0  # counts what got on: records done, offsets finished and committed
         self._reached: int | None = None  # the end of the last batch that is done, with all before it
         self._batches: deque[Batch] = deque()
         self._handed = self._seen = 0
@@ -103,8 +124,7 @@ class Window:
         if self.next and start != self.next:
             raise HoleError(
                 f"{self.tp.topic}[{self.tp.partition}] was to go on at offset {self.next} but was read from {start}; "
-                "the worker ends and the next one reads again from the committed offset. If this comes back, retention "
-                "has removed records that were never delivered: reset the group's offset to the earliest there is"
+                "the worker ends, and the next one reads again from the committed offset"
             )
         self.next = end
         self._handed += bool(records)
@@ -137,6 +157,16 @@ class Window:
         return self._reached
 
     @property
+    def pending(self) -> int:
+        """Records that the agent has and that are not done."""
+        return sum(batch.left for batch in self._batches if batch.records)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the batches they are in."""
+        return sum(batch.size for batch in self._batches if batch.records)
+
+    @property
     def oldest(self) -> Any | None:
         """The first record that is not done, if any."""
         if not self._batches or not self._batches[0].records:
@@ -144,6 +174,7 @@ class Window:
         return self._batches[0].records[self._batches[0].prefix]
 
     def finished(self, batch: Batch) -> None:
+        self.moves += 1
         if self.live:
             self.load.pending -= 1
             if self.load.pending == self.load.low:
@@ -154,10 +185,11 @@ class Window:
     def taken(self, batch: Batch) -> None:
         if self.live:
             self.load.pending -= batch.count
-        self._release(batch.size)
+        self.resized(-batch.size)
 
     def finish(self, offset: int) -> None:
         """Everything below ``offset`` is done (for batches that were taken whole)."""
+        self.moves += 1
         while self._batches and self._batches[0].next_offset <= offset:
             self._batches.popleft()
         self._reached = max(self._reached or 0, offset)
@@ -165,6 +197,7 @@ class Window:
 
     def accepted(self, offset: int) -> None:
         """The broker has committed ``offset``."""
+        self.moves += offset != self.committed
         self.committed = offset
         left = sum(batch.count for batch in self._batches) - (self._batches[0].prefix if self._batches else 0)
         if self.live:
@@ -173,15 +206,24 @@ class Window:
 
     def _pass_done(self) -> None:
         """Let go of the batches at the head that are done; the position moves to the end of the last of them."""
-        released = 0
         while self._batches and not self._batches[0].left:
-            batch = self._batches.popleft()
-            self._reached = batch.next_offset
-            released += batch.size
-        if released:
-            self._release(released)
+            self._reached = self._batches.popleft().next_offset
 
-    def _release(self, size: int) -> None:
+    def resized(self, change: int) -> None:
+        """What a batch holds grew by ``change`` bytes."""
         if self.live:
-            self.load.held -= size
-            self.load.on_release()
+            self.load.held += change
+            if change < 0:
+                self.load.on_release()
+
+
+def _size(record: Any) -> int:
+    """Bytes that are held for a record."""
+    match record:
+        case None:
+            return 0
+        case Forgotten():
+            return FORGOTTEN_OVERHEAD
+        case _:
+            content = len(record.value or b"") + len(record.key or b"")
+            return RECORD_OVERHEAD + HEADER_OVERHEAD * len(record.headers) + content

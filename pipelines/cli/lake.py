@@ -21,11 +21,6 @@ _UNLIMITED = 1_000_000
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: a list of objects.")]
 
 
-@app.callback()
-def group() -> None:
-    """Keep ``sql`` a command of its own while it is the only one."""
-
-
 @app.command()
 def sql(
     statement: Annotated[str, typer.Argument(help="DuckDB SQL.", metavar="SQL")],
@@ -47,6 +42,34 @@ def sql(
     for row in result.rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     Console(width=None if sys.stdout.isatty() else _UNLIMITED).print(table)
+
+
+@app.command()
+def skip(
+    topic: Annotated[str, typer.Argument()],
+    partition: Annotated[int, typer.Argument(min=0)],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only the gap is shown.")] = False,
+) -> None:
+    """Let the lake go on behind records that Kafka lost before the lake had them (a held partition)."""
+    from connectors import schemas, settings
+    from connectors.kafka.offsets import Groups
+    from connectors.problems import BadInput
+    from lake import skip as gaps
+    from lake.chains import chains_of
+
+    told = settings.load()
+    event = schemas.load(told.descriptors).event(topic)
+    if event is None:
+        raise BadInput(f"no event has the topic {topic}; `waybill routes` shows those there are")
+    chains, groups = chains_of(told, [event]), Groups(told.kafka.access)
+    gap = gaps.find(chains, groups, topic, partition)
+    missing = f"offsets {gap.start} to {gap.end - 1} of {topic}[{partition}]"
+    if not yes:
+        typer.echo(f"{missing} are in Kafka no more and not in the lake; with --yes it goes on behind them", err=True)
+        return
+    gaps.close(chains, gap)
+    typer.echo(f"{missing} are given up; restart the lake's workers", err=True)
 
 
 def _plain(value: Any) -> Any:

@@ -1,26 +1,38 @@
 """An app on the engine for the tests: writes ``partition offset`` of each record to a ledger, after a short while.
 
-faust -A engine_app:app worker     env: BOOTSTRAP, TOPIC, GROUP, LEDGER, SECONDS a record takes
+faust -A engine_app:app worker     env: BOOTSTRAP, TOPIC, GROUP, LEDGER, SECONDS a record takes; optional
+HAND_OVER_TO (a topic, instead of the ledger), METRICS_PORT, STALL_TIMEOUT, MAX_POLL_INTERVAL
+
+What a record's value begins with: ``wait``: until the file LEDGER.go is there, on purpose; ``stall``: for ever, in the
+agent; ``block``: for ever, and the event loop with it.
 """
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from connectors import prometheus
+from connectors.access import Access
 from connectors.kafka import App, Batch, Bounds, Pool
 
 ENV = os.environ
 ledger = os.open(ENV["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+if "METRICS_PORT" in ENV:
+    prometheus.serve("127.0.0.1", int(ENV["METRICS_PORT"]))
 app = App(
     ENV["GROUP"],
-    broker=ENV["BOOTSTRAP"],
+    broker=Access(ENV["BOOTSTRAP"]),
     bounds=Bounds(pending=200, uncommitted=400, partition=400),
     drain_timeout=5.0,
+    stall_timeout=float(ENV.get("STALL_TIMEOUT", "300")),
+    broker_max_poll_interval=float(ENV.get("MAX_POLL_INTERVAL", "1000")),
     broker_max_poll_records=100,
     broker_session_timeout=6.0,
     broker_heartbeat_interval=1.0,
     broker_request_timeout=10.0,
+    consumer_metadata_max_age_ms=2_000,
 )
 
 
@@ -36,12 +48,26 @@ async def handle(item: Item) -> None:
     app.gate.begin()
     try:
         record = item.batch.records[item.index]
-        await asyncio.sleep(float(ENV["SECONDS"]))
-        os.write(ledger, f"{record.partition} {record.offset}\n".encode())
-        if item.batch.live:
+        if await work(item.batch, record) and item.batch.live:
             item.batch.done(item.index)
     finally:
         app.gate.end()
+
+
+async def work(batch: Batch, record: object) -> bool:
+    value, go = record.value or b"", ENV["LEDGER"] + ".go"
+    if value.startswith(b"wait"):
+        while not os.path.exists(go):  # noqa: ASYNC240, PTH110 - a test may wait so long
+            if not app.gate.open:
+                return False
+            await app.gate.sleep(0.5)
+    elif value.startswith(b"block"):
+        threading.Event().wait()
+    if "HAND_OVER_TO" in ENV:
+        return await app.hand_over(batch, ENV["HAND_OVER_TO"], record.key, value, [])
+    await asyncio.sleep(float(ENV["SECONDS"]))
+    os.write(ledger, f"{record.partition} {record.offset}\n".encode())
+    return True
 
 
 pool = Pool(app, handle, 32)
@@ -52,6 +78,8 @@ async def count(batches: AsyncIterator[Batch]) -> None:
         for index in range(batch.count):
             if not (app.gate.open and batch.live):
                 break
+            if batch.records[index].value.startswith(b"stall"):
+                await asyncio.Event().wait()
             await pool.put(Item(batch, index))
 
 

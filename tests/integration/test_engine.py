@@ -1,81 +1,12 @@
 """The engine on a real broker: what is committed, and what a worker's end repeats."""
 
-import os
-import subprocess
-import sys
-import threading
-import time
-import uuid
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
-
-PARTITIONS = 4
-
-
-class Engine:
-    """Workers of ``engine_app`` on a topic of their own."""
-
-    def __init__(self, bootstrap: str, admin: AdminClient, folder: Path, seconds: float) -> None:
-        self.bootstrap, self.topic = bootstrap, f"engine-{uuid.uuid4().hex[:8]}"
-        self.ledger = folder / "ledger"
-        self.ledger.touch()
-        self.log = (folder / "log").open("ab")
-        self.seconds = seconds
-        self.workers: list[subprocess.Popen] = []
-        for future in admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)]).values():
-            future.result(20)
-
-    def worker(self) -> subprocess.Popen:
-        env = {
-            "BOOTSTRAP": self.bootstrap,
-            "TOPIC": self.topic,
-            "GROUP": self.topic,
-            "LEDGER": str(self.ledger),
-            "SECONDS": str(self.seconds),
-        }
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "faust", "-A", "engine_app:app", "worker", "-l", "info"],
-            cwd=Path(__file__).parent,
-            stdout=self.log,
-            stderr=self.log,
-            env={**os.environ, **env},
-        )
-        self.workers.append(worker)
-        return worker
-
-    def produce(self, count: int, **transactional: str) -> None:
-        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
-        for i in range(count):
-            producer.produce(self.topic, b"x" * 100, partition=i % PARTITIONS)
-        assert producer.flush(30) == 0
-
-    def seen(self) -> Counter:
-        return Counter(self.ledger.read_text().split("\n")[:-1])
-
-    def lag(self) -> int:
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.topic})
-        try:
-            committed = consumer.committed([TopicPartition(self.topic, p) for p in range(PARTITIONS)], timeout=20)
-            return sum(consumer.get_watermark_offsets(c, timeout=10)[1] - max(c.offset, 0) for c in committed)
-        finally:
-            consumer.close()
-
-    def wait(self, condition: object, timeout: float = 40) -> None:
-        end = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < end, f"not in {timeout} s: seen {len(self.seen())}, lag {self.lag()}"
-            threading.Event().wait(0.1)
-
-    def close(self) -> None:
-        for worker in self.workers:
-            worker.kill()
-            worker.wait()
-        self.log.close()
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from engine import PARTITIONS, Engine
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import uuid
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from connectors.access import Access
 from connectors.local.state import Stack
 from connectors.problems import Problem, Unreachable
 from lake import epochs
@@ -37,7 +38,7 @@ def test_a_topics_id_is_a_name_a_folder_can_have_and_differs_in_each_of_its_live
 ) -> None:
     names = [f"epochs_{uuid.uuid4().hex[:12]}" for _ in range(12)]
     make(admin, *names)
-    identify = TopicIds(stack.kafka)
+    identify = TopicIds(Access(stack.kafka))
     ids = ids_of(identify, *names)
     assert set(ids) == set(names)
     assert len(set(ids.values())) == len(names)
@@ -52,10 +53,10 @@ def test_a_topics_id_is_a_name_a_folder_can_have_and_differs_in_each_of_its_live
 
 def test_a_topic_that_does_not_exist_is_a_problem_with_its_remedy(stack: Stack) -> None:
     with pytest.raises(Problem, match=r"the topic no_such_topic does not exist .* `waybill topics apply`"):
-        TopicIds(stack.kafka)(["no_such_topic"])
+        TopicIds(Access(stack.kafka))(["no_such_topic"])
 
 
 def test_a_kafka_that_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(epochs, "TIMEOUT", 1.0)
-    with pytest.raises(Unreachable, match=r"Kafka at 127\.0\.0\.1:9 did not say"):
-        TopicIds("127.0.0.1:9")(["any"])
+    with pytest.raises(Unreachable, match=r"Kafka at 127\.0\.0\.1:9 .* does not answer"):
+        TopicIds(Access("127.0.0.1:9"))(["any"])

@@ -227,10 +227,17 @@ lake: {{root: lake, segment-bytes: 100000, segment-age: {segment_age}, memory-by
         self.supervisor = threading.Thread(target=supervise)
         self.supervisor.start()
 
+    def waybill(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [Path(sys.executable).with_name("waybill"), "lake", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=self.environment())
+
     def sql(self, statement: str) -> list[dict[str, object]]:
-        command = [Path(sys.executable).with_name("waybill"), "lake", "sql", "--json", statement]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=self.environment())
-        return json.loads(done.stdout)
+        return json.loads(self.waybill("sql", "--json", statement).stdout)
+
+    def remove(self, partition: int, before: int) -> None:
+        """As retention does: the log of ``partition`` starts at ``before``."""
+        place = TopicPartition(self.topic, partition, before)
+        assert self.admin.delete_records([place])[place].result(20).low_watermark == before
 
     def stop(self, worker: "subprocess.Popen[bytes]") -> None:
         worker.terminate()
@@ -321,6 +328,34 @@ def test_a_new_lake_gets_everything_again_whatever_its_group_has_committed(lake:
     lake.worker()
     lake.wait(lambda: len(lake.rows()) == len(expected))
     assert lake.sql(f"SELECT count(*) AS events FROM {lake.topic}_latest") == [{"events": len(expected)}]
+
+
+def test_a_partition_whose_next_records_are_gone_is_held_and_told_until_the_lake_is_let_go_on_behind_them(
+    lake: Lake,
+) -> None:
+    lake.produce(range(400))
+    lake.remove(1, 30)  # before the lake has anything of it: it begins with what there is
+    worker = lake.worker()
+    lake.wait(lambda: len(lake.rows()) == 370)
+    lake.stop(worker)
+    lake.produce(range(400, 800))
+    lake.remove(0, 150)
+    worker = lake.worker()
+    lake.wait(lambda: len(lake.rows()) == 670)
+    held = f'waybill_partitions_held{{group="{lake.group}",topic="{lake.topic}"}}'
+    lake.wait(lambda: lake.metric(held) == 1)
+    said = (lake.folder / "log").read_text()
+    assert "offsets 100 to 149 are gone" in said
+    assert "waybill lake skip" in said
+
+    assert "offsets 100 to 149" in lake.waybill("skip", lake.topic, "0").stderr
+    assert lake.end()[0] == 100
+    lake.waybill("skip", lake.topic, "0", "--yes")
+    lake.stop(worker)
+    lake.worker()
+    lake.wait(lambda: len(lake.rows()) == 720)
+    assert {offset for partition, offset, *_ in lake.rows() if partition == 0} == {*range(100), *range(150, 200)}
+    lake.wait(lambda: lake.lag() == 0)
 
 
 def test_a_topic_made_anew_under_a_running_sink_starts_a_chain_of_its_own(lake: Lake) -> None:

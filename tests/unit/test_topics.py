@@ -34,6 +34,7 @@ def test_every_topic_of_the_system_is_wanted_once() -> None:
         "order_placed",
         "waybill_commands",
         "waybill-replay-replay-state-changelog",
+        "waybill_state",
         "x_retry",
         "x_dlq",
         "waybill-x-retry-retry-state-changelog",
@@ -49,12 +50,21 @@ def test_a_worker_needs_what_its_consumer_reads_and_writes() -> None:
     assert topology.needed_by(consumer()) == ("order_paid", "x_retry", "x_dlq", changelog)
 
 
+def test_a_dedicated_topics_worker_needs_that_topic_and_where_it_hands_over() -> None:
+    dedicated = "distribution: [{topic: order_paid, services: [OrderPaid], dedicated: true}]"
+    [read], _ = config.inspect([document(team_file(dedicated))], shop(), LIMIT)
+
+    assert topology.needed_by(read, "order_paid") == ("order_paid", "x_retry", "x_dlq")
+    assert "order_paid" not in topology.needed_by(read)
+
+
 @pytest.mark.parametrize(
     ("topic", "cleanup", "settings"),
     [
         (topics.source("a", LIMIT), "delete", {"retention.ms": SEVEN_DAYS, "max.message.bytes": "4259840"}),
         (topics.hand_over("a", LIMIT), "delete", {"retention.ms": "-1", "max.message.bytes": "4325376"}),
         (topics.compacted("a"), "compact", {}),
+        (topics.compacted("a", soon=True), "compact", {"segment.ms": "600000"}),
         (topics.changelog("a", of="b"), "compact", {"segment.ms": "600000"}),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from connectors.kafka.window import RECORD_OVERHEAD, HoleError, Load, Window
+from connectors.kafka.window import FORGOTTEN_OVERHEAD, Forgotten, HoleError, Load, Window
 
 
 class TP(NamedTuple):
@@ -21,6 +21,8 @@ class Record:
     offset: int
     value: bytes = b"v"
     key: bytes | None = None
+    headers: tuple = ()
+    timestamp: int = 0
 
 
 class DonePrefix(RuleBasedStateMachine):
@@ -57,6 +59,19 @@ class DonePrefix(RuleBasedStateMachine):
         batch.done(i)
         batch.done(i)
 
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def let_go_of_one_and_read_it_again(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.open)))
+        batch, i = self.open[offset]
+        held = self.load.held
+        if isinstance(batch.records[i], Forgotten):
+            batch.replace(i, Record(offset, b"v" * 1000))
+            assert self.load.held > held
+        else:
+            batch.forget(i)
+            assert self.load.held < held
+
     @precondition(lambda self: self.window.position is not None)
     @rule(accepted=st.booleans())
     def commit(self, accepted: bool) -> None:
@@ -76,7 +91,7 @@ class DonePrefix(RuleBasedStateMachine):
     @invariant()
     def the_load_is_what_is_open(self) -> None:
         assert self.load.pending == len(self.open)
-        assert self.load.held >= len(self.open) * (RECORD_OVERHEAD + 1)
+        assert self.load.held >= len(self.open) * FORGOTTEN_OVERHEAD
         if not self.open:
             assert self.load.held == 0
         assert 0 <= self.load.uncommitted <= self.records

@@ -1,0 +1,87 @@
+"""Partitions that are held: what comes next in them is gone, and skipping it is for a person to decide.
+
+A held partition is not fetched; the others go on.  It stays held until the partition is assigned anew.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import Gauge
+
+from connectors.kafka.window import TopicPartition
+
+log = structlog.get_logger("waybill.engine")
+
+HELD = Gauge(
+    "waybill_partitions_held",
+    "Partitions of this process that are not read, because the records that come next are gone.",
+    ["group", "topic"],
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The group is to go on at ``position``, but Kafka has only ``[start, end)``."""
+
+    position: int
+    start: int
+    end: int
+
+    @property
+    def gap(self) -> str:
+        """What is wrong, in words."""
+        if self.position < self.start:
+            return (
+                f"offsets {self.position} to {self.start - 1} are gone: retention removed them before they were settled"
+            )
+        return (
+            f"the next offset is {self.position}, but the log ends at {self.end}: the topic was made anew, "
+            "or brokers lost its end"
+        )
+
+
+def judge(position: int, start: int, end: int) -> Hold | None:
+    """Whether a partition must be held whose next record is at ``position`` while Kafka has ``[start, end)``."""
+    return None if start <= position <= end else Hold(position, start, end)
+
+
+class Holds:
+    """The held partitions of one app.  ``way_out`` tells a person what to do about them."""
+
+    def __init__(self, group: str, way_out: str) -> None:
+        self.group, self.way_out = group, way_out
+        self.held: Mapping[TopicPartition, Hold] = {}
+
+    def __contains__(self, tp: object) -> bool:
+        return tp in self.held
+
+    def add(self, found: Mapping[TopicPartition, Hold]) -> None:
+        """Hold these partitions from now on."""
+        if found:
+            self._hold({**self.held, **found})
+            self.alarm(found)
+
+    def clear(self) -> None:
+        """Another assignment: those of it that must be held are found again."""
+        if self.held:
+            self._hold({})
+
+    def alarm(self, held: Mapping[TopicPartition, Hold]) -> None:
+        for tp, hold in held.items():
+            log.error(
+                "a partition is held: nothing of it is read until somebody decides",
+                group=self.group,
+                topic=tp.topic,
+                partition=tp.partition,
+                gap=hold.gap,
+                next_offset=hold.position,
+                log_start=hold.start,
+                log_end=hold.end,
+                what_to_do=self.way_out,
+            )
+
+    def _hold(self, held: Mapping[TopicPartition, Hold]) -> None:
+        before, self.held = self.held, held
+        for topic in {tp.topic for tp in (*before, *held)}:
+            HELD.labels(self.group, topic).set(sum(tp.topic == topic for tp in held))
