@@ -10,13 +10,17 @@ from pipelines.handover import HandOver
 
 log = structlog.get_logger()
 
+#: Statuses under which a metric names no endpoint: what a broken record says would make series without end.
+_NO_ENDPOINT = frozenset({"MALFORMED", "GONE"})
+
 
 async def bury(app: App, batch: Batch, consumer: Consumer, event: Event, delivery: HandOver) -> bool:
     """True when the brokers have the dead letter; False if the partition of ``batch`` is no longer ours."""
     headers = handover.headers(event.headers, event.id, delivery)
     if not await app.hand_over(batch, consumer.dlq_topic, event.key, event.value, headers):
         return False
-    metrics.DEAD_LETTERS.labels(consumer.name, delivery.endpoint, delivery.status).inc()
+    endpoint = "" if delivery.status in _NO_ENDPOINT else delivery.endpoint
+    metrics.DEAD_LETTERS.labels(consumer.name, endpoint, delivery.status).inc()
     log.warning(
         "a delivery became a dead letter",
         consumer=consumer.name,

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 from pipelines import events, handover
 from pipelines.events import Event
 from pipelines.handover import HandOver, MalformedError
+from pipelines.versions import NewerVersion
 
 #: The status of a dead letter whose headers do not say which delivery it was.
 MALFORMED = "MALFORMED"
@@ -50,8 +51,11 @@ class DeadLetter:
 
     @property
     def at(self) -> datetime:
-        """When it was dead-lettered."""
-        return datetime.fromtimestamp(self.timestamp / 1000, UTC)
+        """When it was dead-lettered; the epoch if the record's time is none."""
+        try:
+            return datetime.fromtimestamp(self.timestamp / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(0, UTC)
 
 
 def read(record: Any) -> DeadLetter:
@@ -61,7 +65,7 @@ def read(record: Any) -> DeadLetter:
     try:
         delivery = handover.parse(event.headers)
         event = event._replace(topic=delivery.topic, partition=delivery.partition, offset=delivery.offset)
-    except MalformedError as error:
+    except (MalformedError, NewerVersion) as error:
         malformation = str(error)
     return DeadLetter(
         topic=record.topic,

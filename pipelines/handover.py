@@ -2,6 +2,8 @@
 
 Key, value and the event's own headers stay as they were; the ``waybill_`` headers are added, or replaced by a later
 hand-over.  All of them are text, so any Kafka tool can read them.
+
+A change of what is written here needs a higher FORMAT and a golden file of it (tests/golden).
 """
 
 import zlib
@@ -9,10 +11,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pipelines.events import Event, Headers, text_headers
+from pipelines.versions import NewerVersion
 
 PREFIX = "waybill_"
+#: The version of these headers that is written, and the newest that is read; without its header it is 0.
+FORMAT = 1
+FORMAT_HEADER = f"{PREFIX}format"
 #: Characters of an error text that are kept, so that what could be read can also be handed over.
 ERROR_LIMIT = 1024
+#: Characters that one of our headers can have at most: an error text of ERROR_LIMIT, all of it escaped.
+_LONGEST = 10 * ERROR_LIMIT
+#: No number of ours has more digits; Python refuses to read very long ones.
+_MOST_DIGITS = 19
 
 
 class MalformedError(Exception):
@@ -57,7 +67,7 @@ class HandOver:
 
 
 FIELDS = tuple(HandOver.__dataclass_fields__)
-_NAMES = {PREFIX + field: field for field in FIELDS}
+_NAMES = frozenset([FORMAT_HEADER, *(PREFIX + field for field in FIELDS)])
 _NUMBERS = ("partition", "offset", "generation", "attempts")
 
 
@@ -75,20 +85,32 @@ def headers(original: Headers, event_id: str, handover: HandOver) -> list[tuple[
     ours: list[tuple[str, bytes | None]] = [
         (PREFIX + field, str(getattr(handover, field)).encode(errors="backslashreplace")) for field in FIELDS
     ]
-    return kept + ours
+    return [*kept, (FORMAT_HEADER, str(FORMAT).encode()), *ours]
 
 
 def parse(original: Headers) -> HandOver:
-    """Read our headers back.  Raises MalformedError naming the first that is missing or no number."""
+    """Read our headers back.
+
+    Raises MalformedError naming the first that is missing, too long or no number; NewerVersion if they cannot be known.
+    """
     found = text_headers(original, _NAMES)
+    version = _number(FORMAT_HEADER, found.get(FORMAT_HEADER, "0"))
+    if version > FORMAT:
+        raise NewerVersion("a hand-over", version, FORMAT)
     for field in FIELDS:
         if PREFIX + field not in found:
             raise MalformedError(f"no header {PREFIX}{field}")
+        if len(found[PREFIX + field]) > _LONGEST:
+            raise MalformedError(f"header {PREFIX}{field} is longer than {_LONGEST} characters")
     values = {field: found[PREFIX + field] for field in FIELDS}
-    for field in _NUMBERS:
-        if not (values[field].isascii() and values[field].isdigit()):
-            raise MalformedError(f"header {PREFIX}{field} is no number: {values[field][:40]!r}")
-    return HandOver(**{field: int(value) if field in _NUMBERS else value for field, value in values.items()})  # type: ignore[arg-type] # int for the four number fields
+    numbers = {field: _number(PREFIX + field, values[field]) for field in _NUMBERS}
+    return HandOver(**(values | numbers))  # type: ignore[arg-type] # numbers are where the class has them
+
+
+def _number(name: str, text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS:
+        return int(text)
+    raise MalformedError(f"header {name} is no number: {text[:40]!r}")
 
 
 def retry_partition(event_id: str, partitions: int) -> int:

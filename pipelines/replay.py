@@ -18,12 +18,14 @@ from typing import Any
 
 import structlog
 
+from connectors.access import Access
 from connectors.kafka import App, Batch, Bounds, Pool, on_partition_of, reader
 from connectors.problems import Unreachable
 from pipelines import dlq, handover, names, replay_state
 from pipelines.dlq import DeadLetter
 from pipelines.plan import CHANNEL, Channel, Plan, UnreadablePlan
 from pipelines.replay_state import Fate, Mark, Portion, Progress, State
+from pipelines.versions import NewerVersion
 
 log = structlog.get_logger()
 
@@ -33,11 +35,13 @@ PAGE_RECORDS, PAGE_BYTES = 200, 16 << 20
 PORTION_SECONDS = 0.25
 #: Seconds until the next try when Kafka does not answer.
 PAUSE = 5.0
+#: Seconds between two alarms about a command that waits for a newer worker.
+ALARM = 30.0
 #: Longest piece of work: a portion and its rows, acknowledged.
 DRAIN_TIMEOUT = 10.0
 
 
-def build(broker: str, channel: Channel = CHANNEL, **options: Any) -> App:
+def build(broker: Access, channel: Channel = CHANNEL, **options: Any) -> App:
     """The app of the replay worker.  ``options`` go to it and to Faust."""
     app = App(
         channel.group,
@@ -64,8 +68,8 @@ class Job:
 class ReplayAgent:
     """Runs plans: those of one consumer in turn, those of several side by side."""
 
-    def __init__(self, app: App, bootstrap: str, channel: Channel) -> None:
-        self.app, self.bootstrap = app, bootstrap
+    def __init__(self, app: App, access: Access, channel: Channel) -> None:
+        self.app, self.access = app, access
         self.table: Any = app.Table(names.REPLAY_TABLE, partitions=channel.partitions, key_type=bytes, value_type=bytes)
         self.turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.pool: Pool[Job] = Pool(app, self.start, 1)
@@ -77,6 +81,8 @@ class ReplayAgent:
                     plan = Plan.from_bytes(record.value)
                 except UnreadablePlan as error:
                     self.leave_out(batch, index, str(error))
+                except NewerVersion as newer:
+                    self.pool.aside(self.leave(batch, record.offset, newer))
                 else:
                     await self.pool.put(Job(batch, index, plan))
 
@@ -88,6 +94,18 @@ class ReplayAgent:
         )
         batch.done(index)
 
+    async def leave(self, batch: Batch, offset: int, newer: NewerVersion) -> None:
+        """Leave a command to a newer worker, uncommitted, and say so again and again; others go on."""
+        while self.app.gate.open and batch.live:
+            log.error(
+                "a command cannot be read and waits",
+                topic=batch.tp.topic,
+                partition=batch.tp.partition,
+                offset=offset,
+                reason=str(newer),
+            )
+            await self.app.gate.sleep(ALARM)
+
     async def start(self, job: Job) -> None:
         self.pool.aside(self.replay(job))
 
@@ -95,14 +113,14 @@ class ReplayAgent:
         """Run a plan to its end, or until the partition is given up."""
         async with self.turns[job.plan.consumer]:
             while self.ours(job):
-                progress = self.progress(job)
-                if progress.state is State.ENDED:
-                    log.info("replay ended", plan=job.plan.id, moved=progress.moved, skipped=progress.skipped)
-                    job.batch.done(job.index)
-                    return
                 try:
+                    progress = self.progress(job)
+                    if progress.state is State.ENDED:
+                        log.info("replay ended", plan=job.plan.id, moved=progress.moved, skipped=progress.skipped)
+                        job.batch.done(job.index)
+                        return
                     await self.advance(job, progress)
-                except Unreachable as problem:
+                except (Unreachable, NewerVersion) as problem:
                     log.warning("replay waits", plan=job.plan.id, reason=str(problem), seconds=PAUSE)
                     await self.app.gate.sleep(PAUSE)
 
@@ -110,8 +128,8 @@ class ReplayAgent:
         """Go through what is left of the plan, a portion at a time."""
         plan = job.plan
         log.info("replay runs", plan=plan.id, consumer=plan.consumer, moved=progress.moved)
-        partitions = len(await asyncio.to_thread(reader.ends, self.bootstrap, plan.retry_topic))
-        records = reader.scan(self.bootstrap, plan.dlq_topic, progress.left(plan.ranges))
+        partitions = len(await asyncio.to_thread(reader.ends, self.access, plan.retry_topic))
+        records = reader.scan(self.access, plan.dlq_topic, progress.left(plan.ranges))
         limit = max(1, int(plan.rate * PORTION_SECONDS))
         async with paging(records) as next_page:
             while page := await next_page():
@@ -161,8 +179,8 @@ class ReplayAgent:
         return self.app.gate.open and job.batch.live
 
     def progress(self, job: Job) -> Progress:
-        row = self.row(job, replay_state.plan_key(job.plan.id))
-        return replay_state.read_progress(row) if row else replay_state.started(job.plan.consumer, datetime.now(UTC))
+        found = replay_state.read_progress(self.row(job, replay_state.plan_key(job.plan.id)))
+        return found or replay_state.started(job.plan.consumer, datetime.now(UTC))
 
     def fate(self, job: Job, dead_letter: DeadLetter) -> Fate:
         return replay_state.fate(job.plan, dead_letter, self.row(job, replay_state.mark_key(dead_letter)))

@@ -1,6 +1,7 @@
 """What has become of replay plans: the rows of the replay agent's table.
 
-Anybody can read them from the table's changelog.
+Anybody can read them from the table's changelog.  A change of what is written here needs a higher FORMAT and a golden
+file of it (tests/golden).
 """
 
 import json
@@ -10,10 +11,18 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from pydantic import TypeAdapter
+import structlog
+from pydantic import TypeAdapter, ValidationError
 
+from pipelines import versions
 from pipelines.dlq import DeadLetter
 from pipelines.plan import Plan, Ranges
+from pipelines.versions import UnreadableRow
+
+log = structlog.get_logger()
+
+#: The version of rows that is written, and the newest that is read.
+FORMAT = 1
 
 
 class State(Enum):
@@ -55,7 +64,7 @@ class Progress:
         return replace(self, next=reached, state=State.ENDED, updated_at=now.isoformat())
 
     def to_bytes(self) -> bytes:
-        return _PROGRESS.dump_json(self)
+        return json.dumps({"format": FORMAT, **_PROGRESS.dump_python(self, mode="json")}).encode()
 
 
 _PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
@@ -76,7 +85,7 @@ class Mark:
     event: str
 
     def to_bytes(self) -> bytes:
-        return json.dumps([self.plan, self.event]).encode()
+        return json.dumps({"format": FORMAT, "plan": self.plan, "event": self.event}).encode()
 
 
 def plan_key(plan_id: str) -> bytes:
@@ -87,16 +96,41 @@ def mark_key(dead_letter: DeadLetter) -> bytes:
     return f"dead/{dead_letter.topic}/{dead_letter.partition}/{dead_letter.offset}".encode()
 
 
-def read_progress(row: bytes) -> Progress:
-    return _PROGRESS.validate_json(row)
+def read_progress(row: bytes | None) -> Progress | None:
+    """The progress in a row of a plan.  Raises NewerVersion.
+
+    One that cannot be read counts for nothing: the plan begins anew, and marks tell what it had moved.
+    """
+    if not row:
+        return None
+    try:
+        return _PROGRESS.validate_python(versions.fields("a plan's row of the replay table", row, FORMAT))
+    except (UnreadableRow, ValidationError) as error:
+        log.error("a plan's row of the replay table cannot be read: it counts for nothing", reason=str(error))  # noqa: TRY400 - no fault of the code
+        return None
 
 
 def mover(row: bytes | None, dead_letter: DeadLetter) -> str | None:
-    """The plan that moved ``dead_letter``, going by its row; None while it is open."""
-    if row is None:
+    """The plan that moved ``dead_letter``, going by its row; None while it is open.  Raises NewerVersion."""
+    match _mark(row):
+        case Mark(plan, event) if event == dead_letter.event.id:
+            return plan
+        case _:
+            return None
+
+
+def _mark(row: bytes | None) -> Mark | None:
+    """One that cannot be read counts for nothing: at worst a consumer gets an event twice."""
+    if not row:
         return None
-    mark = Mark(*json.loads(row))
-    return mark.plan if mark.event == dead_letter.event.id else None
+    try:
+        match versions.fields("a mark of the replay table", row, FORMAT):
+            case [str(plan), str(event)] | {"plan": str(plan), "event": str(event)}:  # a list in version 0
+                return Mark(plan, event)
+    except UnreadableRow:
+        pass
+    log.error("a mark of the replay table cannot be read: it counts for nothing", row=repr(row[:100]))
+    return None
 
 
 class Fate(Enum):
@@ -137,8 +171,7 @@ class ReplayState:
         return fate(plan, dead_letter, self.rows.get(mark_key(dead_letter)))
 
     def progress(self, plan_id: str) -> Progress | None:
-        row = self.rows.get(plan_key(plan_id))
-        return read_progress(row) if row else None
+        return read_progress(self.rows.get(plan_key(plan_id)))
 
 
 def state_of(changelog: Iterable[Any]) -> ReplayState:

@@ -2,12 +2,21 @@
 
 The record in the retry topic is the truth; the row is an index to it.  It keeps the budget across crashes, and it keeps
 a record that is read again from being delivered again.
+
+A change of what is written here needs a higher FORMAT and a golden file of it (tests/golden).
 """
 
 import json
 from dataclasses import asdict, dataclass
 
+from pydantic import TypeAdapter, ValidationError
+
+from pipelines import versions
 from pipelines.handover import HandOver
+from pipelines.versions import UnreadableRow
+
+#: The version of a row that is written, and the newest that is read.
+FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +32,18 @@ class RetryState:
     done: str = ""
 
     def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        return json.dumps({"format": FORMAT, **asdict(self)}).encode()
 
     @staticmethod
     def from_bytes(row: bytes) -> "RetryState":
-        values = json.loads(row)
-        return RetryState(**{**values, "delivery": HandOver(**values["delivery"])})
+        """Raises UnreadableRow, and NewerVersion."""
+        try:
+            return _STATE.validate_python(versions.fields("a row of the retry table", row, FORMAT))
+        except ValidationError as error:
+            raise UnreadableRow(f"a row of the retry table does not fit: {error.errors()[0]['msg']}") from None
+
+
+_STATE = TypeAdapter(RetryState)
 
 
 def key(event_id: str, endpoint: str, generation: int) -> bytes:
@@ -37,5 +52,9 @@ def key(event_id: str, endpoint: str, generation: int) -> bytes:
 
 
 def event_id(row_key: bytes) -> str:
-    found: str = json.loads(row_key)[0]
-    return found
+    """Raises UnreadableRow if nobody here wrote that key."""
+    match versions.fields("a key of the retry table", row_key, FORMAT):
+        case [str(found), *_]:
+            return found
+        case _:
+            raise UnreadableRow("a key of the retry table is none")

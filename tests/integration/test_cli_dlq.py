@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from typer.testing import CliRunner
 
+from connectors.access import Access
 from connectors.kafka import reader
 from connectors.local.state import Stack
 from connectors.problems import BadInput, Problem
@@ -66,10 +67,10 @@ class Service:
         assert producer.flush(20) == 0
 
     def plans(self) -> list:
-        return [plan for plan in replay_client.submitted(self.kafka) if plan.consumer == self.name]
+        return [plan for plan in replay_client.submitted(Access(self.kafka)) if plan.consumer == self.name]
 
     def retries(self) -> int:
-        return sum(high - low for low, high in reader.ends(self.kafka, self.retry).values())
+        return sum(high - low for low, high in reader.ends(Access(self.kafka), self.retry).values())
 
 
 def payload() -> bytes:

@@ -17,13 +17,15 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from connectors.access import Access
 from connectors.kafka import reader
 from connectors.local.state import Stack
-from pipelines import dlq, handover, replay_client
+from pipelines import dlq, handover, replay_client, replay_state
 from pipelines.dlq import Filter
 from pipelines.handover import HandOver
 from pipelines.plan import Channel, Plan
 from pipelines.replay_state import Progress, State
+from pipelines.versions import NewerVersion
 
 RETRY_PARTITIONS = 3
 
@@ -33,6 +35,7 @@ class World:
 
     def __init__(self, stack: Stack, admin: AdminClient, folder: Path, topic_name: Callable[[str], str]) -> None:
         self.kafka, self.admin, self.folder, self.topic_name = stack.kafka, admin, folder, topic_name
+        self.access = Access(stack.kafka)
         self.channel = Channel(topic_name("commands"), topic_name("replay"), partitions=2)
         self.create(self.channel.commands, 2)
         self.create(self.channel.changelog, 2, **{"cleanup.policy": "compact"})
@@ -59,14 +62,14 @@ class World:
             producer.produce(consumer.dlq_topic, b"value of " + event.encode(), b"key", index % 2, headers=headers)
         assert producer.flush(20) == 0
 
-    def put(self, topic: str, partition: int, value: bytes) -> None:
+    def put(self, topic: str, partition: int, value: bytes | None, key: bytes | None = None, headers: Any = ()) -> None:
         producer = Producer({"bootstrap.servers": self.kafka})
-        producer.produce(topic, value, partition=partition)
+        producer.produce(topic, value, key, partition, headers=list(headers))
         assert producer.flush(20) == 0
 
     def plan(self, consumer: Any, meant: Filter = Filter(), rate: float = 5000.0) -> Plan:  # noqa: B008 - frozen
-        plan = replay_client.make_plan(self.kafka, consumer, meant, rate, datetime.now(UTC))
-        replay_client.submit(self.kafka, plan, self.channel)
+        plan = replay_client.make_plan(self.access, consumer, meant, rate, datetime.now(UTC))
+        replay_client.submit(self.access, plan, self.channel)
         return plan
 
     def worker(self) -> subprocess.Popen:
@@ -88,7 +91,7 @@ class World:
         return worker
 
     def progress(self, plan: Plan) -> Progress | None:
-        return replay_client.read_state(self.kafka, self.channel).progress(plan.id)
+        return replay_client.read_state(self.access, self.channel).progress(plan.id)
 
     def moved(self, plan: Plan) -> int:
         progress = self.progress(plan)
@@ -99,16 +102,16 @@ class World:
         return self.progress(plan)
 
     def retries(self, consumer: Any) -> list[reader.Record]:
-        return list(reader.scan(self.kafka, consumer.retry_topic, reader.ends(self.kafka, consumer.retry_topic)))
+        return list(reader.scan(self.access, consumer.retry_topic, reader.ends(self.access, consumer.retry_topic)))
 
     def still_open(self, consumer: Any) -> list[dlq.DeadLetter]:
-        state = replay_client.read_state(self.kafka, self.channel)
-        return [d for d in replay_client.dead_letters(self.kafka, consumer.dlq_topic) if state.moved_by(d) is None]
+        state = replay_client.read_state(self.access, self.channel)
+        return [d for d in replay_client.dead_letters(self.access, consumer.dlq_topic) if state.moved_by(d) is None]
 
     def lag(self) -> int:
         group = Consumer({"bootstrap.servers": self.kafka, "group.id": self.channel.group})
         try:
-            ends = reader.ends(self.kafka, self.channel.commands)
+            ends = reader.ends(self.access, self.channel.commands)
             committed = group.committed([TopicPartition(self.channel.commands, p) for p in ends], timeout=20)
             return sum(ends[c.partition][1] - max(c.offset, 0) for c in committed)
         finally:
@@ -191,6 +194,42 @@ def test_a_slow_plan_and_a_command_that_cannot_be_read_hold_up_no_other_consumer
     assert "a command cannot be read" in (world.folder / "log").read_text()
 
 
+def test_broken_dead_letters_commands_and_rows_are_left_out_and_newer_ones_left_to_a_newer_worker(idle: World) -> None:
+    service, channel = idle.consumer("service-a"), idle.channel
+    partition = channel.partition_of("service-a")
+    idle.bury(service, [f"a{i}" for i in range(10)])
+    whole = dict(handover.headers([], "x", HandOver("service-a", "p.S/A", "events", 0, 0)))
+    spoiled = [{}, whole | {"waybill_offset": b"9" * 5000}, whole | {"waybill_attempts": b"\xff"}]
+    spoiled += [{n: v for n, v in whole.items() if n != "waybill_topic"}, whole | {"waybill_format": b"2"}]
+    for headers in spoiled:
+        idle.put(service.dlq_topic, 1, None, headers=headers.items())
+    plan = idle.plan(service)
+    commands = [None, b"", b"\xff", b"[" * 50_000, b"null", plan.to_bytes().replace(b"5000.0", b"1e300")]
+    for command in commands:
+        idle.put(channel.commands, partition, command)
+    idle.put(channel.commands, partition, plan.to_bytes().replace(b'"version":1', b'"version":2'))
+    unlucky = idle.plan(service)
+    open_ones = {d.event.id: d for d in idle.still_open(service)}
+    for key, row in {
+        replay_state.plan_key(plan.id): b'{"format": 1, "next": 7',
+        replay_state.plan_key(unlucky.id): b'{"format": 2}',
+        replay_state.mark_key(open_ones["a1"]): b"garbage",
+        replay_state.mark_key(open_ones["a2"]): b'["an older plan", "a2"]',
+    }.items():
+        idle.put(channel.changelog, partition, row, key)
+
+    idle.worker()
+    idle.wait(lambda: idle.lag() == 2, "all but what a newer worker must take")
+    assert (idle.progress(plan).moved, idle.progress(plan).skipped) == (9, len(spoiled))
+    assert set(ids_of(idle.retries(service))) == {f"a{i}" for i in range(10)} - {"a2"}
+    log = (idle.folder / "log").read_text()
+    assert log.count('a command cannot be read"') == len(commands)
+    assert "a command cannot be read and waits" in log
+    idle.wait(lambda: (idle.folder / "log").read_text().count("replay waits") >= 2, "a repeated alarm")
+    with pytest.raises(NewerVersion, match="format version 2"):
+        idle.progress(unlucky)
+
+
 def test_a_plan_outlives_a_worker_told_to_stop_and_one_that_is_killed(idle: World) -> None:
     service = idle.consumer()
     idle.bury(service, [f"a{i}" for i in range(300)])
@@ -220,11 +259,11 @@ def test_watching_a_plan_that_nobody_runs_says_how_to_start_a_worker(idle: World
     idle.bury(service, ["a"])
     plan = idle.plan(service)
     with pytest.raises(replay_client.NoWorker, match="waybill worker replay"):
-        list(replay_client.watch(idle.kafka, plan, idle.channel, quiet=0.5))
+        list(replay_client.watch(idle.access, plan, idle.channel, quiet=0.5))
 
 
 def test_watching_a_plan_ends_with_the_plan(world: World) -> None:
     service = world.consumer("service-d")
     world.bury(service, ["a"])
-    *_, last = replay_client.watch(world.kafka, world.plan(service), world.channel)
+    *_, last = replay_client.watch(world.access, world.plan(service), world.channel)
     assert (last.state, last.moved) == (State.ENDED, 1)

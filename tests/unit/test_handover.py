@@ -64,7 +64,7 @@ def test_a_hand_over_is_read_back_as_it_was_written(original: list, given_one: H
 @given(headers, handovers)
 def test_the_events_own_headers_survive_a_hand_over(original: list, given_one: HandOver) -> None:
     written = handover.headers(original, "the-id", given_one)
-    ours = {handover.PREFIX + f for f in handover.FIELDS}
+    ours = {handover.FORMAT_HEADER, *(handover.PREFIX + f for f in handover.FIELDS)}
     kept = [h for h in original if h[0] not in ours and h[0] != "ce_id"]
     assert [h for h in written if h[0] not in ours and h[0] != "ce_id"] == kept
 
@@ -90,11 +90,18 @@ def test_a_missing_header_is_named(field: str) -> None:
         handover.parse([h for h in written if h[0] != f"waybill_{field}"])
 
 
-@pytest.mark.parametrize("bad", [b"", b"-1", b"1.5", b"x", "\u0663".encode()])
+@pytest.mark.parametrize("bad", [b"", b"-1", b"1.5", b"x", b"9" * 20, b"9" * 5000, "\u0663".encode()])
 def test_a_number_that_is_none_is_named(bad: bytes) -> None:
     written = [h for h in handover.headers((), "id", HandOver("c", "e", "t", 0, 0)) if h[0] != "waybill_offset"]
     with pytest.raises(MalformedError, match="waybill_offset is no number"):
         handover.parse([*written, ("waybill_offset", bad)])
+
+
+def test_a_header_of_ours_that_is_too_long_is_named_and_the_longest_error_is_not() -> None:
+    longest = HandOver("c", "e", "t", 0, 0).failed("INTERNAL", "\udcff" * 5000, 0.0)
+    handover.parse(handover.headers((), "id", longest))
+    with pytest.raises(MalformedError, match="waybill_endpoint is longer than"):
+        handover.parse(handover.headers((), "id", replace(longest, endpoint="e" * 20_000)))
 
 
 def test_error_texts_are_cut() -> None:
@@ -117,3 +124,19 @@ def test_each_reason_to_refuse_an_event_is_named() -> None:
     assert events.refusal(event._replace(value=None), "a.B", 10) == "no payload: the record's value is null"
     assert events.refusal(event._replace(value=b"x" * 11), "a.B", 10) == "too large: 11 bytes, max-message-bytes is 10"
     assert events.refusal(event._replace(value=b"x" * 10), "a.B", 10) is None
+
+
+def test_metadata_that_a_call_cannot_carry_is_refused_and_trace_context_is_left_out_before_that() -> None:
+    def read(**headers: str) -> events.Event:
+        return events.read(Record((*((name, value.encode()) for name, value in headers.items()),)), "a.B")
+
+    room = events.METADATA_LIMIT - len("a.B")
+    fits = read(ce_id="i" * room)
+    assert events.refusal(fits, "a.B", 10) is None
+    traced = read(ce_id="i" * room, traceparent="00-1", tracestate="a=1")
+    assert traced.metadata == fits.metadata
+    assert events.refusal(traced, "a.B", 10) is None
+    assert dict(read(ce_id="i", tracestate="a=1").metadata)["tracestate"] == "a=1"
+    told = "too much metadata: 4097 characters, most of them in ce-id; a call carries 4096"
+    assert events.refusal(read(ce_id="i" * (room + 1)), "a.B", 10) == told
+    assert "in ce-source" in str(events.refusal(read(ce_id="i", ce_source="\xe9" * room), "a.B", 10))

@@ -33,10 +33,17 @@ def test_a_plan_survives_its_way_through_kafka(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"version": 2}, "version"),
+        ({"version": "1"}, "version"),
+        ({"version": -1}, "version"),
+        ({"version": True}, "version"),
         ({"command": "pause"}, "command"),
         ({"rate": 0}, "rate"),
         ({"rate": "10"}, "rate"),
+        ({"rate": 1e-9}, "rate"),
+        ({"rate": 1e300}, "rate"),
+        ({"ranges": {"0": [-1, 5]}}, "ranges"),
+        ({"ranges": {"0": [0, 1 << 63]}}, "ranges"),
+        ({"ranges": {str(1 << 31): [0, 1]}}, "ranges"),
         ({"ranges": {"0": [0]}}, "ranges"),
         ({"filter": {"ids": ["e1"]}}, "ids"),
         ({"made_at": "2026-07-14T00:00:00"}, "made_at"),
