@@ -1,48 +1,50 @@
 """The retry agent: deliveries that wait for their next attempt, each at one endpoint only.
 
 A record stays uncommitted in the retry topic until its delivery has ended, so a crash repeats at most what the table
-did not know.  Waiting holds no worker: due times lie in a heap.
+did not know.  Waiting holds no worker (``backlog``).
 """
 
-import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
-from heapq import heappop, heappush
-from itertools import count
 from random import Random
 from typing import Any
 
-from connectors.kafka import App, Batch, Pool, Window, on_partition_of
+import structlog
+
+from connectors.kafka import App, Batch, Pool
 from pipelines import backoff, events, handover, retry_state
-from pipelines.caller import Caller, Kind
+from pipelines.backlog import RECHECK, Backlog, Waiter
+from pipelines.caller import Caller, Kind, never
 from pipelines.dead_letters import bury
 from pipelines.events import Event
 from pipelines.format import Consumer
 from pipelines.handover import HandOver, MalformedError
 from pipelines.outcome import CutOff, Delivered, Rejected, Retryable
+from pipelines.retry_rows import Rows
 from pipelines.retry_state import RetryState
 from pipelines.routing import Endpoint, Route
+from pipelines.versions import NewerVersion
+
+log = structlog.get_logger()
 
 #: Statuses of dead letters that were never called, in place of a gRPC status.
 MALFORMED, GONE = "MALFORMED", "GONE"
-#: Seconds between two looks at what holds a retry up: a breaker, a copy under way, a DLQ that takes no spent ones.
-RECHECK = 1.0
-#: Rows of ended deliveries that a rebalance left behind are removed after this many seconds.
-ROW_AGE = 3600.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Retry:
-    """One record of the retry topic.  ``given`` is what its headers say."""
+    """One delivery whose turn it is.  ``given`` is what the headers of its record say; ``key`` its row's."""
 
-    batch: Batch
-    index: int
-    offset: int
+    waiter: Waiter
     event: Event
     given: HandOver
     key: bytes
-    openings: int = 0
+
+    @property
+    def batch(self) -> Batch:
+        return self.waiter.batch
 
 
 class RetryAgent:
@@ -57,41 +59,42 @@ class RetryAgent:
         caller: Caller,
         rng: Random,
     ) -> None:
-        self.app, self.consumer, self.table, self.caller, self.rng = app, consumer, table, caller, rng
+        self.app, self.consumer, self.caller, self.rng = app, consumer, caller, rng
         self.endpoints: dict[str, Endpoint] = {}
         self.types: dict[str, str] = {}
         for route in routes.values():
             for endpoint in route.endpoints:
                 self.endpoints[endpoint.name], self.types[endpoint.name] = endpoint, route.event_type.name
-        self.pool: Pool[Retry] = Pool(app, self.handle, max(1, consumer.max_in_flight))
-        self._waiting: list[tuple[float, int, Retry]] = []
-        self._order = count()
+        self.pool: Pool[Waiter] = Pool(app, self.handle, consumer.max_in_flight)
+        self.rows = Rows(app, consumer, table)
+        self.backlog = Backlog(app, consumer.name, consumer.retry_topic, self.pool)
         self._calling: set[bytes] = set()
-        self._ended: list[tuple[Window, int, Batch, bytes]] = []
-        self._latest: dict[int, Batch] = {}
-        self._sooner = asyncio.Event()
-
-    @property
-    def backlog(self) -> int:
-        """Deliveries that wait."""
-        return len(self._waiting)
+        self._left: list[tuple[Batch, int, NewerVersion]] = []
 
     # -- intake
 
     async def run(self, batches: AsyncIterator[Batch]) -> None:
         async for batch in batches:
-            self._latest[batch.tp.partition] = batch
+            self.rows.received(batch)
             for index, record in enumerate(batch.records):
                 if not (self.app.gate.open and batch.live):
                     break
-                self._receive(batch, index, record)
+                try:
+                    self._receive(batch, index, record)
+                except NewerVersion as newer:
+                    self._leave(batch, record.offset, newer)
 
     def _receive(self, batch: Batch, index: int, record: Any) -> None:
+        """Let a record wait for its next attempt, or give it up.  Raises NewerVersion."""
         try:
             given = handover.parse(record.headers)
         except MalformedError as error:
             given = HandOver(self.consumer.name, "", record.topic, record.partition, record.offset)
             self._give_up_unread(batch, index, given, MALFORMED, f"malformed retry record: {error}")
+            return
+        if given.consumer != self.consumer.name:
+            text = f"malformed retry record: it is of consumer {given.consumer}, not of {self.consumer.name}"
+            self._give_up_unread(batch, index, given, MALFORMED, text)
             return
         if given.endpoint not in self.endpoints:
             text = f"endpoint {given.endpoint} is not in the configuration of {self.consumer.name} any more"
@@ -101,68 +104,58 @@ class RetryAgent:
             self._give_up_unread(batch, index, given, MALFORMED, "malformed retry record: its value is null")
             return
         event = events.read(record, self.types[given.endpoint])
-        key = retry_state.key(event.id, given.endpoint, given.generation)
-        retry = Retry(batch, index, record.offset, event, given, key)
-        row = self._row(retry)
+        if refusal := events.refusal(event, self.types[given.endpoint], self.consumer.max_message_bytes):
+            self._give_up_unread(batch, index, given, events.REFUSED, refusal)
+            return
+        waiter, due = Waiter(batch, index, record.offset, self.endpoints[given.endpoint].name), 0.0
+        row = self.rows.get(batch, retry_state.key(event.id, given.endpoint, given.generation))
         if row:
-            self._wait(retry, row.due)
+            waiter.spent = self._spent(given, row.delivery)
+            due = min(row.due, time.time() + self.consumer.retry_backoff.max)
         elif given.attempts:
-            self._wait(retry, record.timestamp / 1000 + self._pause(1))
-        else:
-            self._wait(retry, 0.0)
+            # Never the record's time alone: a clock that runs ahead would hold it as long.
+            due = min(record.timestamp / 1000, time.time()) + self._pause(1)
+        self.backlog.wait(waiter, due)
 
     def _pause(self, attempt: int) -> float:
         told = self.consumer.retry_backoff
         return backoff.equal_jitter(attempt, told.initial, told.max, self.rng)
 
-    # -- waiting
-
-    def _wait(self, retry: Retry, due: float) -> None:
-        heappush(self._waiting, (due, next(self._order), retry))
-        if self._waiting[0][2] is retry:
-            self._sooner.set()
-
-    async def wait_for_due(self) -> None:
-        """Move what is due to the workers; drop what is not ours any more."""
-        while not self.app.should_stop:
-            while self._waiting and (self._waiting[0][0] <= time.time() or not self._waiting[0][2].batch.live):
-                retry = heappop(self._waiting)[2]
-                if retry.batch.live:
-                    await self.pool.put(retry)
-            self._sooner.clear()
-            pause = min(1.0, self._waiting[0][0] - time.time()) if self._waiting else 1.0
-            try:
-                await asyncio.wait_for(self._sooner.wait(), max(pause, 0.001))
-            except TimeoutError:
-                continue
-
     # -- work
 
-    async def handle(self, retry: Retry) -> None:
+    async def handle(self, waiter: Waiter) -> None:
         """One attempt, if it is still needed."""
-        gate = self.app.gate
-        if not (gate.open and retry.batch.live):
+        gate, lot = self.app.gate, waiter.lot
+        await self.app.rows_sent()
+        if not (gate.open and waiter.batch.live):
             return
+        retry = self._retry(waiter)
         if retry.key in self._calling:
-            self._wait(retry, time.time() + RECHECK)  # a copy of this record is under way
+            self.backlog.wait(waiter, time.time() + RECHECK)  # a copy of this record is under way
             return
         gate.begin()
         self._calling.add(retry.key)
         try:
-            await self._advance(retry)
+            followers = await self._advance(retry)
         finally:
             self._calling.discard(retry.key)
             gate.end()
+        self.backlog.let_out(lot, followers)
 
-    async def _advance(self, retry: Retry) -> None:
-        row = self._row(retry)
+    def _retry(self, waiter: Waiter) -> Retry:
+        record = waiter.batch.records[waiter.index]
+        given, event = handover.parse(record.headers), events.read(record, self.types[waiter.endpoint])
+        return Retry(waiter, event, given, retry_state.key(event.id, given.endpoint, given.generation))
+
+    async def _advance(self, retry: Retry) -> int:
+        """One attempt, or its end.  How many may follow that wait for the same: none if it was turned away."""
+        row = self.rows.get(retry.batch, retry.key)
         if row and row.done:
             self._finish(retry)
-            return
+            return 1
         state = row or RetryState(retry.given, 0.0, time.time())
-        if self._spent(retry, state.delivery):
-            await self._bury_when_allowed(retry, state)
-            return
+        if self._spent(retry.given, state.delivery):
+            return await self._bury_when_allowed(retry, state)
         endpoint, delivery = self.endpoints[retry.given.endpoint], state.delivery
         result = await self.caller.attempt(
             endpoint,
@@ -170,46 +163,88 @@ class RetryAgent:
             retry.event.value or b"",
             (*retry.event.metadata, events.attempt_number(delivery.attempts + 1)),
             kind=Kind.RETRY,
-            openings=retry.openings,
-            wait=False,  # one endpoint's breaker must not hold the workers of all
+            openings=retry.waiter.openings,
+            waits=never,  # one endpoint's breaker must not hold the workers of all
         )
         if not retry.batch.live:
-            return  # never write a partition that may have another owner
+            return 0  # never write a partition that may have another owner
         now = time.time()
         match result:
             case Delivered():
-                self._save(retry, replace(state, at=now, done="delivered"))
+                self.rows.put(retry.batch, retry.key, replace(state, at=now, done="delivered"))
                 self._finish(retry)
+                followers = 2
             case Rejected(status, message):
                 await self._bury(retry, delivery.failed(status, message, now))
+                followers = 2
             case Retryable(status, message):
                 delivery = delivery.failed(status, message, now)
                 due = now + self._pause(delivery.attempts - retry.given.attempts + 1)
                 state = RetryState(delivery, due, now)
-                self._save(retry, state)
-                if self._spent(retry, delivery):
+                self.rows.put(retry.batch, retry.key, state)
+                if self._spent(retry.given, delivery):
+                    retry.waiter.spent = True
                     await self._bury_when_allowed(retry, state)
                 else:
-                    self._wait(retry, due)
+                    self.backlog.wait(retry.waiter, due)
+                followers = 1
             case CutOff(openings):
-                retry.openings = openings
-                self._wait(retry, now + RECHECK * self.rng.uniform(1, 3))
+                retry.waiter.openings = openings
+                self.backlog.park(retry.waiter)
+                followers = 0
+        return followers
 
-    def _spent(self, retry: Retry, delivery: HandOver) -> bool:
-        return delivery.attempts - retry.given.attempts >= self.consumer.max_retry_attempts
+    def _spent(self, given: HandOver, delivery: HandOver) -> bool:
+        return delivery.attempts - given.attempts >= self.consumer.max_retry_attempts
+
+    # -- what a newer worker must take
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait: for their time, for a breaker, for a newer worker."""
+        return len(self.backlog) + sum(batch.live for batch, _, _ in self._left)
+
+    def _leave(self, batch: Batch, offset: int, newer: NewerVersion) -> None:
+        """Neither done nor given up: its offset is not committed, so whoever has the partition next reads it again."""
+        first = not any(left.window is batch.window for left, _, _ in self._left)
+        self._left.append((batch, offset, newer))
+        if first:
+            self.alarm()
+
+    def alarm(self) -> None:
+        """Say for each partition, again and again, that records of it are left to a newer worker."""
+        self._left = [each for each in self._left if each[0].live]
+        counts = Counter(batch.tp for batch, _, _ in self._left)
+        firsts = {batch.tp: (offset, newer) for batch, offset, newer in reversed(self._left)}
+        for tp, (offset, newer) in firsts.items():
+            log.error(
+                "retries cannot be read and wait",
+                consumer=self.consumer.name,
+                topic=tp.topic,
+                partition=tp.partition,
+                offset=offset,
+                records=counts[tp],
+                reason=str(newer),
+            )
+
+    def sweep(self) -> None:
+        """See ``Rows.sweep``; what is left takes memory."""
+        self.rows.sweep()
+        self.backlog.row_bytes = self.rows.size
 
     # -- ends
 
-    async def _bury_when_allowed(self, retry: Retry, state: RetryState) -> None:
+    async def _bury_when_allowed(self, retry: Retry, state: RetryState) -> int:
         """The DLQ takes spent deliveries only while their endpoint succeeds, so that an outage does not fill it."""
-        if self.caller.take_dlq_token(retry.given.endpoint):
-            await self._bury(retry, state.delivery)
-        else:
-            self._wait(retry, time.time() + RECHECK)
+        if not self.caller.take_dlq_token(retry.given.endpoint):
+            self.backlog.park(retry.waiter)
+            return 0
+        await self._bury(retry, state.delivery)
+        return 2
 
     async def _bury(self, retry: Retry, delivery: HandOver) -> None:
         if await bury(self.app, retry.batch, self.consumer, retry.event, delivery):
-            self._save(retry, RetryState(delivery, 0.0, time.time(), done="dead"))
+            self.rows.put(retry.batch, retry.key, RetryState(delivery, 0.0, time.time(), done="dead"))
             self._finish(retry)
 
     def _give_up_unread(self, batch: Batch, index: int, given: HandOver, status: str, text: str) -> None:
@@ -226,41 +261,5 @@ class RetryAgent:
 
     def _finish(self, retry: Retry) -> None:
         if retry.batch.live:
-            retry.batch.done(retry.index)
-            self._ended.append((retry.batch.window, retry.offset, retry.batch, retry.key))
-
-    # -- table
-
-    def _row(self, retry: Retry) -> RetryState | None:
-        with on_partition_of(retry.batch):
-            row = self.table.get(retry.key)
-        return RetryState.from_bytes(row) if row else None
-
-    def _save(self, retry: Retry, state: RetryState) -> None:
-        if retry.batch.live:
-            with on_partition_of(retry.batch):
-                self.table[retry.key] = state.to_bytes()
-
-    def sweep(self) -> None:
-        """Remove rows whose records are committed: until then a record that is read again must find its row."""
-        keep = []
-        for ended in self._ended:
-            window, offset, batch, key = ended
-            if not window.live:
-                continue
-            if (window.committed or 0) <= offset:
-                keep.append(ended)
-            else:
-                with on_partition_of(batch):
-                    self.table.pop(key, None)
-        self._ended = keep
-
-    async def sweep_old(self) -> None:
-        """Remove ended rows that a rebalance kept from ``sweep``."""
-        old, partitions = time.time() - ROW_AGE, await self.app.partitions_of(self.consumer.retry_topic)
-        for key, row in list(self.table.items()):
-            state = RetryState.from_bytes(row)
-            batch = self._latest.get(handover.retry_partition(retry_state.event_id(key), partitions))
-            if state.done and state.at < old and batch and batch.live:
-                with on_partition_of(batch):
-                    self.table.pop(key, None)
+            retry.batch.done(retry.waiter.index)
+            self.rows.ended(retry.batch, retry.waiter.offset, retry.key)
