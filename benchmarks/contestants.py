@@ -79,9 +79,10 @@ def stock_faust(meter: Meter, address: str, topic: str) -> None:
 
 
 def waybill(meter: Meter, address: str, topic: str) -> None:
+    from connectors.access import Access
     from connectors.kafka import App, Batch, Bounds
 
-    app = App(f"bench-{time.time_ns()}", broker=address, bounds=Bounds(), drain_timeout=5.0)
+    app = App(f"bench-{time.time_ns()}", broker=Access(address), bounds=Bounds(), drain_timeout=5.0)
 
     async def count(batches: AsyncIterator[Batch]) -> None:
         async for batch in batches:

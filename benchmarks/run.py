@@ -13,6 +13,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import isolation
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from rich.console import Console
@@ -73,6 +74,8 @@ def main() -> None:
                 where = address if name == "grpc.aio" else stack.kafka
                 results[name].append(measure(name, count, where, topic, config))
         out.print(table(results))
+        out.print("two consumers, one of them in trouble by turns")
+        out.print(isolation.table(isolation.measure(ROOT, HOME, stack.kafka, free_port, ROUNDS)))
     finally:
         if service:
             service.kill()

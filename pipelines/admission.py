@@ -62,6 +62,17 @@ class Admission:
         """``attempt`` waits no longer."""
         self._turns.leave(attempt)
 
+    def steps_aside(self, attempt: Attempt) -> bool:
+        """Whether one that does not wait for its endpoint's breaker is held by it.
+
+        While the consumer's breaker is open everybody waits: its probe must be somebody's.
+        """
+        return self.breaker.state is State.CLOSED and attempt.endpoint.holds and not attempt.waits()
+
+    def stepping_aside(self) -> list[Attempt]:
+        """Those of the queues that do."""
+        return [attempt for attempt in self._turns if self.steps_aside(attempt)]
+
     def admit(self, now: float) -> Attempt | None:
         """The next one that waits and whose call may be made now."""
         if not (self.waiting and self.limiter.free):
@@ -173,4 +184,4 @@ class Admission:
 
 def _suspect(outcome: Retryable) -> Retryable:
     message = f"in flight at {SUSPECT_OPENINGS} openings of the consumer's breaker; the last: {outcome.message}"
-    return replace(outcome, message=message, in_memory=False, suspect=True)
+    return replace(outcome, message=message, in_memory=False)

@@ -6,7 +6,7 @@ There is one Caller per consumer in a process; the delivery agent and the retry 
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import structlog
@@ -19,9 +19,9 @@ from pipelines.breaker import Breaker, State
 from pipelines.format import Consumer
 from pipelines.outcome import ACTION_TRAILER, DELIVERED, CutOff, Outcome, classify
 from pipelines.routing import Endpoint
-from pipelines.turns import Attempt, EndpointState, Kind, queued
+from pipelines.turns import Attempt, EndpointState, Kind, always, never
 
-__all__ = ["Caller", "Kind"]
+__all__ = ["Caller", "Kind", "always", "never"]
 
 log = structlog.get_logger()
 
@@ -35,7 +35,8 @@ class Caller:
     def __init__(self, consumer: Consumer, rng: Random) -> None:
         self._consumer = consumer.name
         self._timeout = consumer.timeout
-        self._channel = Channel(consumer.grpc_server_hostname, consumer.grpc_server_port)
+        tls, name = consumer.tls, consumer.tls.server_name if consumer.tls else None
+        self._channel = Channel(consumer.grpc_server_hostname, consumer.grpc_server_port, tls=tls, server_name=name)
         self._admission = Admission(consumer.max_in_flight, consumer.breaker, rng)
         self._bound: dict[str, tuple[EndpointState, metrics.EndpointMetrics]] = {}
         self._waiting: dict[Attempt, asyncio.Future[CutOff | None]] = {}
@@ -57,16 +58,16 @@ class Caller:
         *,
         kind: Kind = Kind.FRESH,
         openings: int = 0,
-        wait: bool = True,
+        waits: Callable[[], bool] = always,
     ) -> Outcome | CutOff:
         """Make one attempt, as soon as it may be made; it is spent unless the result is CutOff.
 
-        Calls that a breaker cuts off are made again.  With ``wait=False`` CutOff is the answer as soon as the
-        endpoint's breaker holds this delivery; after ``drain`` it is for every attempt that would have to wait.
-        ``openings`` is that of an earlier CutOff of this delivery.
+        Calls that a breaker cuts off are made again.  CutOff is the answer when only the endpoint's breaker holds
+        this delivery and it does not wait (``waits``, asked at every change and by ``ask_again``), and after ``drain``
+        for every attempt that would have to wait.  ``openings`` is that of an earlier CutOff of this delivery.
         """
         state, measured = self._bound.get(endpoint.name) or self._bind(endpoint.name)
-        attempt = Attempt(state, event_id, kind, openings, wait)
+        attempt = Attempt(state, event_id, kind, openings, waits)
         while True:
             if not self._admission.enter(attempt) and (cut_off := await self._wait(attempt)):
                 return cut_off
@@ -82,9 +83,23 @@ class Caller:
             if outcome is not None:
                 return outcome
 
+    @property
+    def waiting(self) -> int:
+        """Attempts that wait for a breaker or for a place in flight."""
+        return self._admission.waiting
+
     def take_dlq_token(self, endpoint: str) -> bool:
         """Whether a spent delivery of that endpoint may become a dead letter now; it counts as one."""
         return self._admission.endpoint(endpoint).tokens.take(time.monotonic())
+
+    def is_open(self, endpoint: str) -> bool:
+        """Whether the breaker of that endpoint is not closed."""
+        return self._admission.endpoint(endpoint).breaker.state is not State.CLOSED
+
+    def ask_again(self) -> None:
+        """Ask all whom their endpoint's breaker holds whether they still wait."""
+        for aside in self._admission.stepping_aside():
+            self._turn_away(aside, CutOff(aside.openings))
 
     def drain(self, kind: Kind) -> None:
         """Let go of all attempts of a kind that wait, and of those that would; calls that run may finish."""
@@ -116,7 +131,7 @@ class Caller:
         self._waiting[attempt] = admitted
         self._changed.set()
         self._let_in()  # it may be the probe that is due
-        if not (attempt.running or attempt.wait) and attempt.endpoint.holds:
+        if not attempt.running and self._admission.steps_aside(attempt):
             self._turn_away(attempt, CutOff(attempt.openings))
         try:
             return await admitted
@@ -195,11 +210,9 @@ class Caller:
             self._changed.set()
             self._report("", admission.breaker, before[0], reply)
             self._report(endpoint.name, endpoint.breaker, before[1], reply)
-            if endpoint.holds:
-                for impatient in [waiting for waiting in queued(endpoint) if not waiting.wait]:
-                    self._turn_away(impatient, CutOff(impatient.openings))
+            self.ask_again()
         self._let_in()
-        if outcome is None and not attempt.wait and endpoint.holds:
+        if outcome is None and admission.steps_aside(attempt):
             return CutOff(attempt.openings)
         return outcome
 

@@ -2,26 +2,26 @@
 
 A delivery leaves here in one of three ways: the consumer has it, the retry topic has it, or the DLQ has it, the latter
 two acknowledged by the brokers.  When all deliveries of an event have left, its offset may be committed.
+
+A delivery whose endpoint's breaker is open waits here, until it makes way (``_makes_way``): what waits for one endpoint
+must not stop what goes to the others.
 """
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
 from connectors.kafka import App, Batch, Pool
 from pipelines import backoff, events, handover, metrics
-from pipelines.caller import Caller
+from pipelines.caller import Caller, never
 from pipelines.dead_letters import bury
 from pipelines.events import Event
 from pipelines.format import Consumer
 from pipelines.handover import HandOver
 from pipelines.outcome import CutOff, Delivered, Outcome, Rejected, Retryable
 from pipelines.routing import Endpoint, Route
-
-#: Status of a dead letter that was never called, in place of a gRPC status.
-REFUSED = "REFUSED"
 
 
 class Left(Enum):
@@ -100,15 +100,15 @@ class DeliveryAgent:
         if not self.app.gate.open:
             await self._leave(delivery, Left.LET_GO)
         elif progress.refusal is not None:
-            self.pool.aside(self._dead_letter(delivery, REFUSED, progress.refusal, called=False))
+            self.pool.aside(self._dead_letter(delivery, events.REFUSED, progress.refusal, called=False))
         else:
-            match await self._attempt(delivery, wait=False):
+            match await self._attempt(delivery, never):
                 case Delivered():
                     await self._leave(delivery, Left.DELIVERED)
                 case result:
                     self.pool.aside(self._persist(delivery, result))
 
-    async def _attempt(self, delivery: Delivery, *, wait: bool) -> Outcome | CutOff:
+    async def _attempt(self, delivery: Delivery, waits: Callable[[], bool]) -> Outcome | CutOff:
         event, failures = delivery.progress.event, delivery.failures
         number = failures.attempts + 1 if failures else 1
         return await self.caller.attempt(
@@ -117,7 +117,7 @@ class DeliveryAgent:
             event.value or b"",
             (*event.metadata, events.attempt_number(number)),
             openings=delivery.openings,
-            wait=wait,
+            waits=waits,
         )
 
     def _state(self, delivery: Delivery) -> HandOver:
@@ -143,9 +143,20 @@ class DeliveryAgent:
                 case CutOff(openings):
                     delivery.openings = openings
             if not gate.open:
-                await self._leave(delivery, Left.LET_GO)
+                if delivery.failures:
+                    # Let go, it would hold back the offsets of what arrived behind it, and all that would come twice.
+                    await self._to_retry_topic(delivery)
+                else:
+                    await self._leave(delivery, Left.LET_GO)
                 return
-            result = await self._attempt(delivery, wait=True)
+            if self._makes_way(delivery):
+                await self._to_retry_topic(delivery)
+                return
+            result = await self._attempt(delivery, lambda: not self._makes_way(delivery))
+
+    def _makes_way(self, delivery: Delivery) -> bool:
+        """Whether it had better wait in the retry topic, unspent: here it holds the offset of an event others have."""
+        return delivery.progress.arrived and self.app.gate.crowded() and self.caller.is_open(delivery.endpoint.name)
 
     # -- ways to leave
 

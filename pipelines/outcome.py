@@ -39,16 +39,12 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retryable:
-    """Another attempt may succeed; ``in_memory``: even at once.
-
-    ``suspect``: the consumer lost its connection each time it had this delivery, which may be the cause.
-    """
+    """Another attempt may succeed; ``in_memory``: even at once."""
 
     status: str
     message: str
     against: Against
     in_memory: bool = True
-    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Who waits for a call to a consumer, and whose turn it is."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -13,6 +13,14 @@ from pipelines.limiter import Limiter
 class Kind(Enum):
     FRESH = "fresh"
     RETRY = "retry"
+
+
+def always() -> bool:
+    return True
+
+
+def never() -> bool:
+    return False
 
 
 class EndpointState:
@@ -37,15 +45,15 @@ class EndpointState:
 class Attempt:
     """One delivery that seeks an attempt.
 
-    ``openings``: see CutOff.  ``wait``: whether it waits when its endpoint's breaker holds it.  ``cuts``: how many of
-    its calls were cut off.
+    ``openings``: see CutOff.  ``waits``: asked whether it waits when its endpoint's breaker holds it.  ``cuts``: how
+    many of its calls were cut off.
     """
 
     endpoint: EndpointState
     event_id: str
     kind: Kind
     openings: int = 0
-    wait: bool = True
+    waits: Callable[[], bool] = always
     cuts: int = field(default=0, init=False)
     running: bool = field(default=False, init=False)
     arrival: int = field(default=0, init=False)
@@ -77,6 +85,11 @@ class Turns:
         attempt.endpoint.waiting[attempt.kind].remove(attempt)
         self.waiting -= 1
 
+    def __iter__(self) -> Iterator[Attempt]:
+        """All that wait, in no order that matters."""
+        for endpoint in self._endpoints:
+            yield from _queued(endpoint)
+
     def next(self, retries_allowed: bool) -> Attempt | None:
         """Whose turn it is among those whose endpoint has a place; without ``retries_allowed`` only if alone."""
         fresh, retry = self._first(Kind.FRESH), self._first(Kind.RETRY)
@@ -91,11 +104,11 @@ class Turns:
     def probe_of_an_endpoint(self, now: float) -> Attempt | None:
         """A delivery that can be the probe of its endpoint's breaker, which is due."""
         due = (endpoint for endpoint in self._endpoints if endpoint.breaker.probe_due(now))
-        return next((_least_cut(queued(endpoint)) for endpoint in due if any(endpoint.waiting.values())), None)
+        return next((_least_cut(_queued(endpoint)) for endpoint in due if any(endpoint.waiting.values())), None)
 
     def probe_of_the_consumer(self) -> Attempt:
         """A delivery for the consumer's breaker; somebody must be waiting."""
-        return _least_cut(attempt for endpoint in self._endpoints for attempt in queued(endpoint))
+        return _least_cut(self)
 
     def next_probe_at(self) -> float | None:
         """When the breaker of an endpoint somebody waits for wants its next probe."""
@@ -115,7 +128,7 @@ class Turns:
         return None
 
 
-def queued(endpoint: EndpointState) -> Iterable[Attempt]:
+def _queued(endpoint: EndpointState) -> Iterator[Attempt]:
     for queue in endpoint.waiting.values():
         yield from queue
 

@@ -1,9 +1,10 @@
 """Events through real workers to real services, with everything killed that can be killed."""
 
+import signal
 from dataclasses import replace
 
 import pytest
-from harness import World, wait_until
+from harness import Process, World, load, wait_until
 
 from pipelines import handover
 from pipelines.handover import HandOver
@@ -38,10 +39,50 @@ def test_a_worker_killed_between_delivery_and_commit_loses_nothing(world: World)
     worker = world.worker("calm")
     wait_until(lambda: len(service.accepted()) > 200, 30, "under way")
     worker.kill()
+    group = f"waybill-{world.name('calm')}"
+    committed = 2000 - world.lag(group, world.topic("package_delivered"))
     world.worker("calm")
     wait_until(lambda: world.settled("calm"), 60, "all settled")
     assert set(service.accepted()) == set(ids)
+    before = sum(call[0] == "OK" and call[6] == str(worker.popen.pid) for call in service.calls())
+    assert sum(service.accepted().values()) - 2000 <= before - committed, "nothing is repeated that was committed"
     assert world.dead_letters("calm") == []
+
+
+@pytest.mark.timeout(240)
+def test_workers_that_join_and_leave_one_after_another_or_together_repeat_nothing(world: World) -> None:
+    service = world.consumer("calm", DELIVERED, **QUICK)
+    world.apply()
+    service.tell(delay=[0.0, 0.2])
+
+    def at_work(worker: Process) -> bool:
+        return any(call[6] == str(worker.popen.pid) for call in service.calls())
+
+    def join() -> Process:
+        worker = world.worker("calm")
+        wait_until(lambda: at_work(worker), 60, "it has partitions and calls")
+        return worker
+
+    def rebalances(worker: Process) -> int:
+        return worker.log.read_text().count("partitions were given up")
+
+    with load(world, "package_delivered", 200) as ids:
+        first, second = join(), join()
+        before = rebalances(first)
+        third = world.worker("calm")
+        wait_until(lambda: rebalances(first) > before, 60, "a rebalance")
+        leaving = [first, second]
+        for worker in leaving:  # into the rebalance, and both at once
+            worker.popen.send_signal(signal.SIGTERM)
+        wait_until(lambda: at_work(third), 60, "the third has taken over")
+        assert [worker.popen.wait(60) for worker in leaving] == [0, 0]
+        last = join()
+        assert third.terminate() == 0
+        wait_until(lambda: len(service.accepted()) >= len(ids) - 200, 60, "the last one keeps up")
+        assert last.alive
+    wait_until(lambda: world.settled("calm"), 60, "all settled")
+    assert service.accepted() == dict.fromkeys(ids, 1)
+    assert {call[0] for call in service.calls()} == {"OK"}
 
 
 def test_a_worker_killed_while_retrying_loses_nothing_and_keeps_the_budget(world: World) -> None:

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from connectors.rpc import Channel
 from pipelines.breaker import State
-from pipelines.caller import Caller, Kind
+from pipelines.caller import Caller, Kind, never
 from pipelines.config import Consumer
 from pipelines.outcome import CutOff, Delivered, Rejected, Retryable
 from pipelines.routing import Endpoint
@@ -177,21 +177,21 @@ async def supervised(running):
 
 
 async def kill(caller):
-    """Attempt until the killer is suspected; the attempts it took."""
+    """Attempt until the killer is taken for one; the attempts it took."""
     spent = 1
-    while not (outcome := await caller.attempt(A, "killer", b"die", METADATA)).suspect:
+    while (outcome := await caller.attempt(A, "killer", b"die", METADATA)).in_memory:
         spent += 1
     return spent, outcome
 
 
-def test_an_event_that_kills_its_consumer_again_and_again_is_suspected():
+def test_an_event_that_kills_its_consumer_again_and_again_is_taken_for_the_cause():
     async def run():
         with ConsumerProcess() as running:
             async with supervised(running), calling(running.port, probe_interval=0.05) as caller:
                 return await kill(caller)
 
     spent, outcome = asyncio.run(run())
-    assert (outcome.status, outcome.in_memory) == ("UNAVAILABLE", False)
+    assert outcome.status == "UNAVAILABLE"
     assert "3 openings" in outcome.message
     assert spent <= 5
 
@@ -217,7 +217,7 @@ def test_a_failing_endpoint_holds_its_own_deliveries_and_nobody_elses(consumer):
             await until(lambda: holds(caller, A))
             assert not is_open(caller)
             assert not holds(caller, B)
-            assert await caller.attempt(A, "passing by", b"mood", METADATA, wait=False) == CutOff()
+            assert await caller.attempt(A, "passing by", b"mood", METADATA, waits=never) == CutOff()
             others = await asyncio.gather(*attempts(caller, 200, b"OK", B))
             assert not any(delivery.done() for delivery in held)
             await set_mood(consumer.port, b"OK")
@@ -234,9 +234,25 @@ def test_those_who_do_not_wait_step_aside_when_their_endpoints_breaker_opens(con
     async def run():
         await set_mood(consumer.port, b"UNKNOWN:broken")
         async with calling(consumer.port, max_in_flight=2, probe_interval=5.0) as caller:
-            return await asyncio.gather(*attempts(caller, 60, wait=False))
+            return await asyncio.gather(*attempts(caller, 60, waits=never))
 
     assert Counter(map(type, asyncio.run(run()))) == {Retryable: 19, CutOff: 41}
+
+
+def test_who_waits_for_an_endpoints_breaker_may_be_asked_whether_it_still_does(consumer):
+    async def run():
+        await set_mood(consumer.port, b"UNKNOWN:broken")
+        async with calling(consumer.port, probe_interval=5.0) as caller:
+            patient = True
+            held = attempts(caller, 30, waits=lambda: patient)
+            await until(lambda: caller.waiting >= 10)
+            caller.ask_again()
+            assert caller.waiting >= 10
+            patient = False
+            caller.ask_again()
+            return await asyncio.gather(*held)
+
+    assert Counter(map(type, asyncio.run(run()))) == {Retryable: 19, CutOff: 11}
 
 
 def test_an_endpoint_that_hangs_is_held_too(consumer):
@@ -349,11 +365,11 @@ def test_who_passes_by_and_does_not_wait_may_be_the_probe(consumer):
     async def run():
         await set_mood(consumer.port, b"UNKNOWN:broken")
         async with calling(consumer.port, breaker={"window": 1, "distinct-events": 1}) as caller:
-            answers = [await caller.attempt(A, "1", b"mood", METADATA, wait=False)]
+            answers = [await caller.attempt(A, "1", b"mood", METADATA, waits=never)]
             await set_mood(consumer.port, b"OK")
             deadline = time.monotonic() + 5
             while answers[-1] == CutOff() and time.monotonic() < deadline:
-                answers.append(await caller.attempt(A, "1", b"mood", METADATA, wait=False))
+                answers.append(await caller.attempt(A, "1", b"mood", METADATA, waits=never))
                 await asyncio.sleep(0)
             return answers
 
