@@ -18,7 +18,7 @@ _MOST_LISTED = 8
 
 def findings(drafts: tuple[Draft, ...], catalog: Catalog) -> Iterator[Finding]:
     """Everything wrong with the consumers of all files together."""
-    yield from duplicate_names(drafts)
+    yield from app_names(drafts)
     unique = tuple({draft.name.text: draft for draft in reversed(drafts)}.values())[::-1]
     for draft in unique:
         yield from _consumer_name(draft)
@@ -28,18 +28,20 @@ def findings(drafts: tuple[Draft, ...], catalog: Catalog) -> Iterator[Finding]:
     yield from _taken(_topics(unique), _source_topics(unique, catalog), _as_kafka_tells)
 
 
-def duplicate_names(drafts: Iterable[Draft]) -> Iterator[Finding]:
-    """Consumers that two files define, or whose apps would have the same name."""
-    first: dict[str, Said] = {}
+def app_names(drafts: Iterable[Draft]) -> Iterator[Finding]:
+    """Consumers that two files define, and apps that would have the same name."""
+    first: dict[str, Draft] = {}
     for draft in drafts:
         name = draft.name
-        other = first.setdefault(names.app_name(name.text), name)
+        other = first.setdefault(names.app_name(name.text), draft).name
         if other is not name and other.text == name.text:
             yield name.finding(f"is defined in {other.where} already; remove one, or give it another name")
         elif other is not name:
             yield name.finding(
                 f"its app would be called like that of `{other.text}` ({other.where}); rename one of them"
             )
+    held = {app: f"the app of consumer `{draft.name.text}` ({draft.name.where})" for app, draft in first.items()}
+    yield from _taken(_dedicated_apps(first.values()), held)
 
 
 def _consumer_name(draft: Draft) -> Iterator[Finding]:
@@ -148,10 +150,24 @@ def _groups(drafts: Iterable[Draft]) -> Iterator[Claim]:
         name = draft.name.text
         yield Claim(names.delivery_group(name), f"the group of consumer `{name}`", draft.name, advice)
         yield Claim(names.retry_group(name), f"the retry group of consumer `{name}`", draft.name, advice)
-        for topic in (subscription.topic for subscription in draft.subscriptions if subscription.dedicated):
-            if topic:
-                group = names.dedicated_group(name, topic.text)
-                yield Claim(group, f"the group of the dedicated topic `{topic.text}` of `{name}`", topic, advice)
+        for topic in _distinct(subscription.topic for subscription in draft.subscriptions):
+            # Claimed before it is needed, so that `dedicated` can be switched on, and its offsets are no other's.
+            group = names.dedicated_group(name, topic.text)
+            yield Claim(group, f"the group of the topic `{topic.text}` of `{name}` when dedicated", topic, advice)
+
+
+def _dedicated_apps(drafts: Iterable[Draft]) -> Iterator[Claim]:
+    advice = "an app has one owner; rename the consumer"
+    for draft in drafts:
+        name = draft.name.text
+        for topic in _distinct(each.topic for each in draft.subscriptions if each.dedicated):
+            app = names.app_name(name, topic.text)
+            yield Claim(app, f"the app of the dedicated topic `{topic.text}` of `{name}`", topic, advice)
+
+
+def _distinct(topics: Iterable[Said | None]) -> Iterable[Said]:
+    """Each topic once; that it stands there twice is another finding."""
+    return {topic.text: topic for topic in topics if topic}.values()
 
 
 def _topics(drafts: Iterable[Draft]) -> Iterator[Claim]:

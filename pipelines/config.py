@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from connectors import schemas, settings, yaml_source
+from connectors import machine, schemas, settings, yaml_source
 from connectors.problems import BadInput
 from connectors.schemas import Catalog
 from connectors.settings import Settings
@@ -33,24 +33,31 @@ def load(files: Iterable[Path], catalog: Catalog, settings: Settings) -> tuple[C
 
 
 def load_consumer(name: str, settings: Settings, catalog: Catalog) -> Consumer:
-    """One consumer, by its name or its app's.  Only its file must be right; what is wrong with others is logged.
+    """One consumer, by its name or its app's.  Raises as ``load_app``."""
+    return load_app(name, settings, catalog)[0]
 
-    Raises BadInput if no file holds it, naming those there are, and ConfigError if its file has findings or two files
-    hold it.
+
+def load_app(name: str, settings: Settings, catalog: Catalog) -> tuple[Consumer, str | None]:
+    """The consumer that an app is for, and the topic if it is the app of a dedicated one.
+
+    Only the consumer's file must be right; what is wrong with others is logged.  Raises BadInput if no file holds it,
+    naming those there are, and ConfigError if its file has findings or two files hold it.
     """
     documents = [document for file in settings.consumers if (document := _readable(file))]
+    apps = {document.file: drafts.apps(document) for document in documents}
     app = names.app_name(name)
-    holders = [document for document in documents if app in map(names.app_name, drafts.names(document))]
+    holders = [document for document in documents if app in apps[document.file]]
     if not holders:
-        known = sorted({known for document in documents for known in drafts.names(document)})
+        known = sorted({app if topic else name for held in apps.values() for app, (name, topic) in held.items()})
         hint = did_you_mean(name, known) or f"; there are {', '.join(known) or 'none'}"
         raise BadInput(f"no consumer is called `{name}` in the files of {settings.path}{hint}")
     if len(holders) > 1:
-        raise ConfigError(tuple(checks.duplicate_names(drafts.drafts(holders))))
+        raise ConfigError(tuple(checks.app_names(drafts.drafts(holders))))
     consumers, findings = inspect(holders, catalog, settings.max_message_bytes)
     if findings:
         raise ConfigError(findings)
-    return next(consumer for consumer in consumers if names.app_name(consumer.name) == app)
+    holder, topic = apps[holders[0].file][app]
+    return next(consumer for consumer in consumers if consumer.name == holder), topic
 
 
 def _readable(file: Path) -> Document | None:
@@ -74,7 +81,7 @@ def inspect(
     findings = {finding for document in documents for finding in document.findings}
     consumers: list[Consumer] = []
     for document in documents:
-        file, wrong = ConsumersFile.read(document, max_message_bytes)
+        file, wrong = ConsumersFile.read(document, max_message_bytes=max_message_bytes)
         findings.update(wrong)
         if file:
             consumers += [_consumer(name, written, max_message_bytes) for name, written in file.consumers.items()]
@@ -82,8 +89,8 @@ def inspect(
     return tuple(consumers), tuple(sorted(findings))
 
 
-def findings(documents: Iterable[Document]) -> tuple[Finding, ...]:
-    """Everything wrong with some files.
+def findings(documents: Iterable[Document], *, here: bool = True) -> tuple[Finding, ...]:
+    """Everything wrong with some files, and, if the workers run ``here``, what this machine lacks for them.
 
     Consumers' files are checked together with those that a waybill.yaml among the files names; without one, on their
     own, against the catalog of the default one.
@@ -92,7 +99,10 @@ def findings(documents: Iterable[Document]) -> tuple[Finding, ...]:
     mains: list[Document] = []
     for document in documents:
         (teams if _is_of_a_team(document) else mains).append(document)
-    found = {finding for document in mains for finding in settings.inspect(document)[1]}
+    found: set[Finding] = set()
+    for document in mains:
+        told, wrong = settings.inspect(document)
+        found.update(wrong, machine.missing(told, document) if here else ())
     for sources in map(settings.sources, mains) if mains else [settings.load()]:
         if sources is None:
             found.update(finding for document in teams for finding in document.findings)
@@ -101,6 +111,9 @@ def findings(documents: Iterable[Document]) -> tuple[Finding, ...]:
         together = {document.file: document for document in [*named, *teams]}
         catalog = schemas.load(sources.descriptors)
         found.update(inspect(tuple(together.values()), catalog, sources.max_message_bytes)[1])
+        for document in together.values() if here else ():
+            file, _ = ConsumersFile.read(document, max_message_bytes=sources.max_message_bytes)
+            found.update(machine.missing(file, document))
     return tuple(sorted(found))
 
 
@@ -118,16 +131,7 @@ def _consumer(name: str, written: ConsumerFormat, max_message_bytes: int) -> Con
 
 def unbuilt(consumer: Consumer) -> tuple[str, ...]:
     """What the format has and this version cannot do yet; a worker does not start on it."""
-    return (
-        *(
-            f"`dedicated: true` of {subscription.topic}"
-            for subscription in consumer.distribution
-            if subscription.dedicated
-        ),
-        *(["`tls`"] if consumer.tls else []),
-        *(["`delivery: batch`"] if consumer.delivery == "batch" else []),
-        *([f"`start-from: {consumer.start_from}`"] if consumer.start_from != "earliest" else []),
-    )
+    return ("`delivery: batch`",) if consumer.delivery == "batch" else ()
 
 
 def schema() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.yaml_source import Document, Finding, KeyPath, Place
+from pipelines.names import app_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,19 @@ def names(document: Document) -> tuple[str, ...]:
     """The consumers a document defines, right or wrong."""
     consumers = _at(document, ("consumers",))
     return tuple(consumers) if isinstance(consumers, dict) else ()
+
+
+def apps(document: Document) -> dict[str, tuple[str, str | None]]:
+    """The consumer of each app, right or wrong, and its topic if that is dedicated."""
+    found = drafts([document])
+    own = {app_name(draft.name.text): (draft.name.text, None) for draft in found}
+    dedicated = {
+        app_name(draft.name.text, subscription.topic.text): (draft.name.text, subscription.topic.text)
+        for draft in found
+        for subscription in draft.subscriptions
+        if subscription.dedicated and subscription.topic
+    }
+    return {**dedicated, **own}
 
 
 def drafts(documents: Iterable[Document]) -> tuple[Draft, ...]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from connectors.shapes import Bytes, Count, Host, Port, Seconds, Shape, Text
+from connectors.tls import Tls
 
 #: What a gRPC server accepts unless told otherwise.
 DEFAULT_MAX_MESSAGE_BYTES = 4 << 20
@@ -23,8 +24,8 @@ def _start(value: str) -> str:
 
 
 def _at_most_the_topics_take(value: int, info: ValidationInfo) -> int:
-    limit = info.context
-    if limit is not None and value > limit:
+    limit = info.context and info.context["max_message_bytes"]
+    if limit and value > limit:
         raise ValueError(f"must be {limit} or less, the max-message-bytes of waybill.yaml")
     return value
 
@@ -90,17 +91,8 @@ class Breaker(Shape):
     """Seconds between two probes of an open breaker at most."""
 
 
-class Tls(Shape):
+class ConsumerTls(Tls):
     """Encryption towards the consumer; an empty mapping trusts the system's certificate authorities."""
-
-    ca_file: Text | None = None
-    """Certificate authorities to trust instead of the system's."""
-
-    certificate_file: Text | None = None
-    """Certificate to present to the consumer."""
-
-    key_file: Text | None = None
-    """Its private key."""
 
     server_name: Text | None = None
     """Name the consumer's certificate is for, if it is not the hostname."""
@@ -118,7 +110,7 @@ class ConsumerFormat(Shape):
     grpc_service: Text | None = None
     """Service that bare method names belong to; needed only where a name is in several services."""
 
-    timeout: Annotated[float, Field(gt=0, le=30)] = 5.0
+    timeout: Annotated[float, Field(ge=0.01, le=30)] = 5.0
     """Deadline of a call, in seconds."""
 
     max_retry_attempts: Count = 15
@@ -149,7 +141,7 @@ class ConsumerFormat(Shape):
     breaker: Breaker = Breaker()
     """When to stop calling."""
 
-    tls: Tls | None = None
+    tls: ConsumerTls | None = None
     """Encryption; without it calls are in plain text."""
 
     delivery: Literal["unary", "batch"] = "unary"
@@ -172,6 +164,14 @@ class Consumer(ConsumerFormat):
     """Its key in the file: the group, the app and the metrics have it in their names."""
 
     max_message_bytes: Bytes = DEFAULT_MAX_MESSAGE_BYTES
+
+    def topics(self, dedicated: str | None = None) -> tuple[str, ...]:
+        """What its own worker reads, or that of a ``dedicated`` topic."""
+        return tuple(
+            subscription.topic
+            for subscription in self.distribution
+            if (subscription.topic if subscription.dedicated else None) == dedicated
+        )
 
     @property
     def address(self) -> str:

@@ -37,6 +37,11 @@ RETRY_BACKLOG = Gauge(
     "Deliveries of the retry topic that wait in this process.",
     ["consumer"],
 )
+READ_AGAIN = Counter(
+    "waybill_retries_read_again",
+    "Retries whose payloads this process could not hold while they waited, and read again.",
+    ["consumer"],
+)
 OLDEST_UNDELIVERED = Gauge(
     "waybill_oldest_undelivered_seconds",
     "Age of the oldest event that this process has read and not committed; 0 without any.",
@@ -67,18 +72,20 @@ BREAKER_OPENINGS = Counter(
     "How often a breaker opened after it was closed.",
     ["consumer", "endpoint"],
 )
+CONFIG_MIXED = Gauge(
+    "waybill_config_mixed",
+    "1 while workers of a consumer go by different configurations: a rollout that is not done.",
+    ["consumer"],
+)
 
 
-def watch(
-    consumer: str, topics: Iterable[str], oldest: Callable[[str], float | None], backlog: Callable[[], int]
-) -> None:
+def watch(consumer: str, topics: Iterable[str], oldest: Callable[[str], float | None]) -> None:
     """Read these when they are asked for.  ``oldest``: since when an event of a topic waits, or None."""
 
     def age(topic: str) -> float:
         since = oldest(topic)
         return 0.0 if since is None else max(0.0, time.time() - since)
 
-    RETRY_BACKLOG.labels(consumer).set_function(backlog)
     for topic in topics:
         OLDEST_UNDELIVERED.labels(consumer, topic).set_function(partial(age, topic))
 

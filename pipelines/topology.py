@@ -15,18 +15,18 @@ def wanted(consumers: Iterable[Consumer], catalog: Catalog, max_message_bytes: i
         *(topics.source(event.topic, max_message_bytes) for event in catalog.events),
         topics.compacted(names.COMMANDS),
         topics.changelog(names.changelog(names.REPLAY_GROUP, names.REPLAY_TABLE), of=names.COMMANDS),
+        topics.compacted(names.STATE, soon=True),
         *(topic for consumer in consumers for topic in _of_consumer(consumer, max_message_bytes)),
     )
 
 
 def _of_consumer(consumer: Consumer, max_message_bytes: int) -> Iterable[Topic]:
     yield topics.hand_over(consumer.retry_topic, max_message_bytes)
-    yield topics.hand_over(consumer.dlq_topic, max_message_bytes)
-    table = names.changelog(names.retry_group(consumer.name), names.RETRY_TABLE)
-    yield topics.changelog(table, of=consumer.retry_topic)
+    yield topics.hand_over(consumer.dlq_topic, max_message_bytes + topics.HAND_OVER_OVERHEAD)  # retries end there too
+    yield topics.changelog(names.retry_changelog(consumer.name), of=consumer.retry_topic)
 
 
-def needed_by(consumer: Consumer) -> tuple[str, ...]:
-    """The topics without which a consumer's worker cannot start."""
-    subscribed = (subscription.topic for subscription in consumer.distribution)
-    return (*subscribed, *(topic.name for topic in _of_consumer(consumer, 0)))
+def needed_by(consumer: Consumer, dedicated_topic: str | None = None) -> tuple[str, ...]:
+    """The topics without which a consumer's worker, or that of a dedicated topic of it, cannot start."""
+    topics = (*consumer.topics(dedicated_topic), consumer.retry_topic, consumer.dlq_topic)
+    return topics if dedicated_topic else (*topics, names.retry_changelog(consumer.name))

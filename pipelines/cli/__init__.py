@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from connectors import logs
 from connectors.problems import Problem
-from pipelines.cli import check, connector, dlq, lake, local, replay, routes, topics, worker
+from pipelines.cli import check, connector, consumer, dlq, lake, local, replay, routes, topics, worker
 
 app = typer.Typer(
     name="waybill",
@@ -25,6 +25,7 @@ app.add_typer(connector.app, name="connector")
 app.command()(check.check)
 app.command()(routes.routes)
 app.add_typer(topics.app, name="topics")
+app.add_typer(consumer.app, name="consumer")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(replay.app, name="replay")
 app.add_typer(lake.app, name="lake")

@@ -17,9 +17,20 @@ def check(
             "Default: $WAYBILL_CONFIG, else config/waybill.yaml.",
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The waybill.yaml that is deployed, such as one of a worktree: what the change would lose or repeat "
+            "is a finding, other changes of subscriptions are notes.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of a consumers' file, for editors, and end.")
+    ] = False,
+    elsewhere: Annotated[
+        bool, typer.Option("--elsewhere", help="Leave out what only the workers' machine has: secrets, certificates.")
     ] = False,
 ) -> None:
     """Check the configuration: file:line:column, what is wrong, what to write instead.
@@ -28,11 +39,16 @@ def check(
     """
     from connectors import settings, yaml_source
     from pipelines import config
+    from pipelines.cli import against as compared
 
     if schema:
         typer.echo(json.dumps(config.schema(), indent=2))
         return
-    findings = config.findings([yaml_source.read(file) for file in files or [settings.default_path()]])
+    findings = config.findings(
+        [yaml_source.read(file) for file in files or [settings.default_path()]], here=not elsewhere
+    )
+    if against and not findings:
+        findings = tuple(compared.findings(files[0] if files else settings.default_path(), against))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:

@@ -15,7 +15,7 @@ def routes(
     """Show which consumers and endpoints receive the events of a topic, or of every topic."""
     from connectors import schemas, settings
     from connectors.shapes import did_you_mean
-    from pipelines import config, routing
+    from pipelines import config, names, routing
 
     base = settings.load()
     catalog = schemas.load(base.descriptors)
@@ -30,6 +30,7 @@ def routes(
             "consumer": route.consumer,
             "endpoint": endpoint.name,
             "address": consumers[route.consumer].address,
+            "group": names.group_of(route.consumer, route.topic if route.dedicated else None),
         }
         for route in sorted(routing.routes(consumers.values(), catalog), key=lambda route: route.topic)
         for endpoint in route.endpoints

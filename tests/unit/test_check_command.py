@@ -15,6 +15,7 @@ descriptors: descriptors.binpb
 consumers: [teams/*.yaml]
 lake: {root: lake}
 """
+DEDICATED = "distribution: [{topic: order_paid, services: [OrderPaid], dedicated: true}]"
 
 
 @pytest.fixture
@@ -121,8 +122,15 @@ def test_routes_say_who_gets_what(waybill) -> None:
     code, printed, said = waybill("routes")
 
     assert code == 0
-    assert printed.split() == ["order_paid", "shop.v1.OrderPaidEvent", "x", "shop.v1.Events/OrderPaid", "host:1"]
+    expected = ["order_paid", "shop.v1.OrderPaidEvent", "x", "shop.v1.Events/OrderPaid", "host:1", "waybill-x"]
+    assert printed.split() == expected
     assert said == "nobody receives order_placed\n"
+
+
+def test_routes_say_which_topic_has_a_group_of_its_own(folder: Path, waybill) -> None:
+    (folder / "teams" / "x.yaml").write_text(team_file(DEDICATED))
+
+    assert [route["group"] for route in json.loads(waybill("routes", "--json")[1])] == ["waybill-x-order_paid"]
 
 
 def test_routes_of_one_topic_can_be_had_as_json(waybill) -> None:
@@ -145,3 +153,64 @@ def test_a_wrong_configuration_is_told_in_full_and_ends_with_2(folder: Path, way
     assert (code, printed) == (2, "")
     assert "teams/x.yaml:4:5: " in said
     assert "teams/x.yaml:5:17: " in said
+
+
+@pytest.fixture
+def deployed(folder: Path) -> str:
+    """A copy of the configuration as it is now."""
+    copy = folder / "deployed"
+    copy.mkdir()
+    for name in ("waybill.yaml", "descriptors.binpb"):
+        (copy / name).write_bytes((folder / name).read_bytes())
+    (copy / "teams").mkdir()
+    (copy / "teams" / "x.yaml").write_text(team_file())
+    return "deployed/waybill.yaml"
+
+
+def test_an_unchanged_configuration_has_nothing_against_the_deployed_one(waybill, deployed: str) -> None:
+    assert waybill("check", "--against", deployed) == (0, "", "no findings\n")
+
+
+def test_a_change_that_loses_nothing_is_a_note(folder: Path, waybill, deployed: str) -> None:
+    (folder / "teams" / "x.yaml").write_text(team_file(DEDICATED))
+
+    code, printed, said = waybill("check", "--against", deployed)
+
+    assert (code, printed) == (0, "")
+    assert "note: consumer `x`: order_paid changes its group by `dedicated`: " in said
+
+
+def test_a_change_that_loses_events_is_a_finding_where_it_is_written(folder: Path, waybill, deployed: str) -> None:
+    (folder / "teams" / "x.yaml").write_text(team_file("retry-topic: new_retry"))
+
+    code, printed, said = waybill("check", "--against", deployed)
+
+    assert code == 1
+    assert printed == (
+        "teams/x.yaml:2:3: consumer `x`: `retry-topic` was x_retry: what waits there would not be retried; "
+        "run `waybill consumer retire x` first, by the deployed configuration\n"
+    )
+    assert "whether x was retired is not known: " in said, "no Kafka answers here"
+
+
+def test_a_deployed_configuration_that_cannot_be_read_ends_with_2(waybill) -> None:
+    code, printed, said = waybill("check", "--against", "nowhere.yaml")
+
+    assert (code, printed) == (2, "")
+    assert "cannot read nowhere.yaml" in said
+
+
+def test_secrets_and_certificates_this_machine_lacks_are_findings_unless_the_workers_run_elsewhere(
+    folder: Path, waybill
+) -> None:
+    sasl = "sasl: {username: u, password: '${env:NO_SUCH}'}"
+    (folder / "waybill.yaml").write_text(MAIN.replace("local}", f"local, {sasl}}}"))
+    (folder / "teams" / "x.yaml").write_text(team_file("tls: {ca-file: absent.pem}"))
+
+    code, printed, _ = waybill("check")
+
+    assert code == 1
+    assert [line.partition(":")[0] for line in printed.splitlines()] == ["teams/x.yaml", "waybill.yaml"]
+    assert "consumer `x`: `ca-file`: teams/absent.pem cannot be read: No such file or directory" in printed
+    assert "`password`: the environment variable NO_SUCH, which holds a secret, is not set or empty" in printed
+    assert waybill("check", "--elsewhere") == (0, "", "no findings\n")

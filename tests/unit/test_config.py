@@ -14,6 +14,7 @@ from connectors.yaml_source import ConfigError
 from pipelines import config
 
 LIMIT = 4 << 20
+DEDICATED = "distribution: [{topic: order_paid, services: [OrderPaid], dedicated: true}]"
 
 BILLING = """\
 consumers:
@@ -67,21 +68,16 @@ def test_every_key_of_the_format_is_accepted() -> None:
         "delivery: batch",
         "start-from: 2026-01-31T08:00:00Z",
         "owner: team-x",
-        "distribution: [{topic: order_paid, services: [OrderPaid], dedicated: true}]",
+        DEDICATED,
     )
 
     assert read.model_fields_set == set(config.Consumer.model_fields)
     assert (read.max_in_flight, read.max_message_bytes, read.breaker.window) == (20, 1 << 20, 10)
-    assert config.unbuilt(read) == (
-        "`dedicated: true` of order_paid",
-        "`tls`",
-        "`delivery: batch`",
-        "`start-from: 2026-01-31T08:00:00Z`",
-    )
+    assert config.unbuilt(read) == ("`delivery: batch`",)
 
 
 def test_what_is_built_needs_no_refusal() -> None:
-    assert config.unbuilt(consumer("start-from: earliest", "delivery: unary")) == ()
+    assert config.unbuilt(consumer("start-from: latest", "delivery: unary", "tls: {}", DEDICATED)) == ()
 
 
 def test_max_in_flight_is_batch_size_unless_it_is_written() -> None:
@@ -143,6 +139,26 @@ def test_a_consumer_is_found_by_the_name_of_its_app(tmp_path: Path) -> None:
     read = written(tmp_path, a=team_file(name="service-a"))
 
     assert config.load_consumer("service_a", read, shop()).name == "service-a"
+
+
+def test_an_app_of_a_dedicated_topic_leads_to_its_consumer_and_topic(tmp_path: Path) -> None:
+    read = written(tmp_path, a=team_file(DEDICATED, name="service-a"), b=BILLING)
+
+    found, topic = config.load_app("service_a__order_paid", read, shop())
+
+    assert (found.name, topic) == ("service-a", "order_paid")
+    assert config.load_app("service_a", read, shop()) == (found, None)
+    with pytest.raises(BadInput, match=r"did you mean `service_a__order_paid`\?"):
+        config.load_app("service_a__order_pai", read, shop())
+    with pytest.raises(BadInput, match="no consumer is called `billing__order_paid`"):
+        config.load_app("billing__order_paid", read, shop())
+
+
+def test_an_app_that_a_consumer_and_a_dedicated_topic_claim_is_refused(tmp_path: Path) -> None:
+    read = written(tmp_path, a=team_file(DEDICATED), b=team_file(name="x__order_paid"))
+
+    with pytest.raises(ConfigError, match="`x__order_paid` is the app of consumer `x__order_paid`"):
+        config.load_app("x__order_paid", read, shop())
 
 
 def test_two_consumers_with_the_same_app_are_refused(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_a_name_that_no_app_can_have_is_refused(name: str) -> None:
 
 X = team_file()
 DEDICATED = "distribution: [{topic: order_paid, services: [OrderPaid], dedicated: true}]"
+MARKED = "distribution: [{topic: ▸order_paid, services: [OrderPaid], dedicated: true}]"
 OWN = ("retry-topic: own_retry", "dlq-topic: own_dlq")
 NEW = "distribution: [{topic: order_new, services: [OrderPaid]}]"
 
@@ -106,7 +107,8 @@ NEW = "distribution: [{topic: order_new, services: [OrderPaid]}]"
         (team_file(name="a-b"), team_file(*OWN, name="▸a_b"), "its app would be called like that of `a-b` (0.yaml:2)"),
         (X, team_file(name="▸x-retry"), "`waybill-x-retry` is the retry group of consumer `x` (0.yaml:2) already"),
         (team_file(name="x-retry"), team_file(name="▸x"), "`waybill-x-retry` is the group of consumer `x-retry`"),
-        (team_file(DEDICATED), team_file(name="▸x-order_paid"), "is the group of the dedicated topic `order_paid`"),
+        (X, team_file(name="▸x-order_paid"), "is the group of the topic `order_paid` of `x` when dedicated"),
+        (team_file(name="x__order_paid"), team_file(MARKED), "`x__order_paid` is the app of consumer `x__order_paid`"),
         (X, team_file("dlq-topic: ▸x_dlq", name="y"), "`x_dlq` is the dlq-topic of consumer `x` (0.yaml:6) already"),
         (X, team_file("retry-topic: ▸x_dlq", name="y"), "`x_dlq` is the dlq-topic of consumer `x` (0.yaml:6) already"),
         (X, team_file("retry-topic: ▸x.dlq", name="y"), "`x.dlq` is, too close to `x_dlq`, the dlq-topic of"),
