@@ -13,6 +13,7 @@ HEAP_MB = 384
 
 
 def settings(jars: Path, port: int, kafka: str) -> dict[str, str]:
+    replicas = str(kafka.count(",") + 1)
     return {
         "bootstrap.servers": kafka,
         "group.id": "waybill-connect",
@@ -23,12 +24,12 @@ def settings(jars: Path, port: int, kafka: str) -> dict[str, str]:
         "key.converter": "org.apache.kafka.connect.storage.StringConverter",
         "value.converter": "org.apache.kafka.connect.converters.ByteArrayConverter",
         "config.storage.topic": "waybill_connect_configs",
-        "config.storage.replication.factor": "1",
+        "config.storage.replication.factor": replicas,
         "offset.storage.topic": "waybill_connect_offsets",
-        "offset.storage.replication.factor": "1",
+        "offset.storage.replication.factor": replicas,
         "offset.storage.partitions": "1",
         "status.storage.topic": "waybill_connect_status",
-        "status.storage.replication.factor": "1",
+        "status.storage.replication.factor": replicas,
         "status.storage.partitions": "1",
         # A worker killed comes back within seconds: do not wait minutes for it before its tasks run again.
         "scheduled.rebalance.max.delay.ms": "0",
@@ -43,7 +44,7 @@ def url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def part(folder: Path, jars: Path, port: int) -> Part:
+def part(folder: Path, jars: Path, port: int, after: tuple[str, ...] = ("kafka",)) -> Part:
     main = "org.apache.kafka.connect.cli.ConnectDistributed"
     argv = java.command(folder, jars, HEAP_MB, main, str(folder / "connect.properties"))
 
@@ -54,7 +55,7 @@ def part(folder: Path, jars: Path, port: int) -> Part:
             return worker.getresponse().status == http.HTTPStatus.OK
         return False
 
-    return Part("connect", argv, folder / "logs" / "connect.log", ready, stop=signal.SIGTERM, after=("kafka",))
+    return Part("connect", argv, folder / "logs" / "connect.log", ready, stop=signal.SIGTERM, after=after)
 
 
 def prepare(folder: Path, jars: Path, port: int, kafka: str) -> None:

@@ -18,17 +18,23 @@ READY_SECONDS = 120.0
 STOP_SECONDS = 60.0
 
 
-def up(home: Path, on_jars: Callable[[int, int], None], on_state: Callable[[state.Stack], None]) -> state.Stack:
+def up(
+    home: Path,
+    on_jars: Callable[[int, int], None],
+    on_state: Callable[[state.Stack], None],
+    brokers: int = 1,
+) -> state.Stack:
     """Start the stack of ``home`` unless it runs, and return it when all parts are ready.
 
-    ``on_jars(done, total)`` follows a download; ``on_state`` sees the stack each time it is looked at.
+    ``on_jars(done, total)`` follows a download; ``on_state`` sees the stack each time it is looked at.  ``brokers``:
+    1, or 3 with as many replicas; a home keeps the number it was first started with.
     """
     home = home.absolute()
     spawned = None
     if state.supervisor_pid(home) is None:
         check_space(home, START_BYTES)
         installed = jars.install(jars.read_lock(), jars.cache(), on_jars)
-        spawned = _spawn_supervisor(home, installed)
+        spawned = _spawn_supervisor(home, installed, brokers)
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         # Of two that start at once, the one that finds the lock taken ends at once: not a failure.
@@ -78,7 +84,7 @@ def check_space(home: Path, needed: int) -> None:
         )
 
 
-def _spawn_supervisor(home: Path, installed: Path) -> int:
+def _spawn_supervisor(home: Path, installed: Path, brokers: int) -> int:
     log = state.folder(home) / "logs" / "supervisor.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +93,7 @@ def _spawn_supervisor(home: Path, installed: Path) -> int:
     # Not by subprocess: its objects want to outlive their process, and this process is to outlive us.
     return os.posix_spawn(
         sys.executable,
-        (sys.executable, "-m", "connectors.local.supervisor", str(home), str(installed)),
+        (sys.executable, "-m", "connectors.local.supervisor", str(home), str(installed), str(brokers)),
         os.environ,
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -4,6 +4,7 @@ import json
 import random
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from connectors.problems import Problem
@@ -40,15 +41,15 @@ def choose(taken: set[int]) -> int:
     )
 
 
-def assign(record: Path) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The port of every name, kept in ``record``, and a sentence for each recorded port that had to be given up."""
+def assign(record: Path, names: Iterable[str] = NAMES) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The port of each name, kept in ``record``, and a sentence for each recorded port that had to be given up."""
     known: dict[str, int] = json.loads(record.read_text()) if record.exists() else {}
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(not is_free(port) for port in known.values()) and time.monotonic() < deadline:
         time.sleep(0.1)
     ports: dict[str, int] = {}
     moved = []
-    for name in NAMES:
+    for name in names:
         old = known.get(name)
         if old is not None and is_free(old):
             ports[name] = old

@@ -1,4 +1,4 @@
-"""The detached process that owns the parts: ``python -m connectors.local.supervisor HOME JARS``.
+"""The detached process that owns the parts: ``python -m connectors.local.supervisor HOME JARS BROKERS``.
 
 It starts each part when those it needs are ready, starts one that died again, and ends all in order on SIGTERM.  Parts
 are bound to this process' only thread: however it ends, the kernel ends them too.
@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,37 +135,45 @@ def on_signal(*_: object) -> None:
     raise Stopped
 
 
-def prepare(stack: state.Stack, jars: Path, numbers: Mapping[str, int]) -> tuple[Part, ...]:
+def prepare(
+    stack: state.Stack, jars: Path, numbers: Mapping[str, int], nodes: Sequence[kafka.Node]
+) -> tuple[Part, ...]:
     """Make what is missing in the stack's folder and return its parts, each before those that need it."""
     folder = state.folder(stack.home)
     java.prepare(folder)
     postgres.prepare(folder)
-    kafka.prepare(folder, jars, numbers["kafka"], numbers["controller"])
+    kafka.prepare(folder, jars, nodes)
     connect.prepare(folder, jars, numbers["connect"], stack.kafka)
     return (
         postgres.part(folder, numbers["postgres"]),
-        kafka.part(folder, jars, numbers["kafka"]),
-        connect.part(folder, jars, numbers["connect"]),
+        *(kafka.part(folder, jars, node) for node in nodes),
+        connect.part(folder, jars, numbers["connect"], after=tuple(node.name for node in nodes)),
     )
 
 
-def supervise(home: Path, jars: Path) -> None:
+def supervise(home: Path, jars: Path, brokers: int) -> None:
     """Run the stack of ``home`` until a signal, or a part that cannot start, ends it."""
-    numbers, moved = ports.assign(state.folder(home) / "ports.json")
+    names = kafka.names(brokers)
+    controllers = [name.replace("kafka", "controller") for name in names]
+    numbers, moved = ports.assign(state.folder(home) / "ports.json", ("postgres", *names, *controllers, "connect"))
+    nodes = [
+        kafka.Node(number, numbers[name], numbers[controller])
+        for number, (name, controller) in enumerate(zip(names, controllers, strict=True), 1)
+    ]
     stack = state.Stack(
         home=home,
-        kafka=kafka.address(numbers["kafka"]),
+        kafka=kafka.address(*(node.port for node in nodes)),
         connect=connect.url(numbers["connect"]),
         postgres=postgres.url(numbers["postgres"]),
         pid=os.getpid(),
-        parts={name: state.PartState() for name in state.PARTS},
+        parts={name: state.PartState() for name in ("postgres", *names, "connect")},
         warnings=moved,
     )
     state.write(stack)
     idle = stack
     children: dict[str, Child] = {}
     try:
-        children |= {part.name: Child(part) for part in prepare(stack, jars, numbers)}
+        children |= {part.name: Child(part) for part in prepare(stack, jars, numbers, nodes)}
         while True:
             tick(children, time.monotonic())
             current = replace(stack, parts={name: child.state() for name, child in children.items()})
@@ -188,14 +196,14 @@ def supervise(home: Path, jars: Path) -> None:
 
 
 def main() -> None:
-    home, jars = (Path(argument) for argument in sys.argv[1:])
+    home, jars, brokers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     signal.signal(signal.SIGTERM, on_signal)
     os.setsid()  # apart from the terminal: neither its Ctrl-C nor its end reaches the stack
     os.chdir(state.folder(home))
     with state.supervisor_lock(home) as held:
         if held:
-            supervise(home, jars)
+            supervise(home, jars, brokers)
 
 
 if __name__ == "__main__":

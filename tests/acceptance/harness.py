@@ -9,7 +9,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from google.protobuf import descriptor_pb2
 from waybill.v1 import options_pb2
 
+from connectors.access import Access
 from connectors.kafka import reader
 from connectors.local.state import Stack
 from pipelines import handover
@@ -38,6 +40,8 @@ def wait_until(condition: Callable[[], object], timeout: float, what: str) -> No
 
 class Process:
     """A child with its output in a file; ended with the test."""
+
+    port = 0  # of a worker's metrics and health
 
     def __init__(self, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
         self.log = log
@@ -106,7 +110,7 @@ class ConsumerService:
             threading.Event().wait(0.05)
 
     def calls(self) -> list[list[str]]:
-        """[status, ce-id, method, attempt, size] of each call, in order."""
+        """[status, ce-id, method, attempt, size, time, process, left] of each call, in order."""
         return [line.split() for line in self.ledger_file.read_text().splitlines()]
 
     def accepted(self, method: str | None = None) -> Counter:
@@ -116,7 +120,10 @@ class ConsumerService:
 
 @dataclass
 class World:
-    """One test's own topics, schemas, configuration and processes on the shared stack."""
+    """One test's own topics, schemas, configuration and processes on the shared stack.
+
+    With an empty ``tag`` names stay as they are and topics stay: for a stack of one's own.
+    """
 
     stack: Stack
     folder: Path
@@ -127,6 +134,7 @@ class World:
     settings: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.access = Access(self.stack.kafka)
         self.types: dict[str, str] = {}
         self._write_descriptors()
         self.producer = Producer(
@@ -135,15 +143,16 @@ class World:
                 "enable.idempotence": True,
                 "linger.ms": 5,
                 "message.max.bytes": 8 << 20,
+                "log_level": 0,
             }
         )
         self.saved: dict[str, set[str]] = {}
 
     def topic(self, base: str) -> str:
-        return f"{base}_{self.tag}"
+        return f"{base}_{self.tag}" if self.tag else base
 
     def name(self, base: str) -> str:
-        return f"{base}-{self.tag}"
+        return f"{base}-{self.tag}" if self.tag else base
 
     def _write_descriptors(self) -> None:
         """The example domain with topics of our own and a second service that takes the same events."""
@@ -194,7 +203,7 @@ class World:
         settings["kafka"]["session-timeout"] = 6
         (self.folder / "waybill.yaml").write_text(json.dumps(settings))
         (self.folder / "consumers.yaml").write_text(json.dumps({"consumers": self.consumers}))
-        self.waybill("topics", "apply", "--local")
+        self.waybill("topics", "apply", *([] if "," in self.stack.kafka else ["--local"]))
 
     @property
     def env(self) -> dict[str, str]:
@@ -219,8 +228,9 @@ class World:
 
     def faust(self, app: str, log: str) -> Process:
         command = [str(Path(sys.executable).parent / "faust"), "-A", app, "worker", "-l", "info"]
-        env = {**self.env, "WAYBILL_METRICS_PORT": str(free_port())}
-        process = Process(command, self.folder / log, env)
+        port = free_port()
+        process = Process(command, self.folder / log, {**self.env, "WAYBILL_METRICS_PORT": str(port)})
+        process.port = port
         self.processes.append(process)
         return process
 
@@ -259,7 +269,7 @@ class World:
         try:
             lag = 0
             for topic in topics:
-                ends = reader.ends(self.stack.kafka, topic)
+                ends = reader.ends(self.access, topic)
                 committed = consumer.committed([TopicPartition(topic, p) for p in ends], timeout=20)
                 lag += sum(
                     ends[c.partition][1] - (c.offset if c.offset >= 0 else ends[c.partition][0]) for c in committed
@@ -276,7 +286,7 @@ class World:
         return self.lag(f"waybill-{name}", *topics) == 0 and self.lag(f"waybill-{name}-retry", told["retry-topic"]) == 0
 
     def records(self, topic: str) -> Iterable:
-        return list(reader.scan(self.stack.kafka, topic, reader.ends(self.stack.kafka, topic)))
+        return list(reader.scan(self.access, topic, reader.ends(self.access, topic)))
 
     def dead_letters(self, base: str) -> list[tuple[str, HandOver]]:
         """(event id, hand-over) of every record in a consumer's DLQ."""
@@ -291,11 +301,33 @@ class World:
                 process.kill()
         for service in self.services:
             service.close()
+        if not self.tag:
+            return
         # A broker that keeps the topics of all tests is slow to start again.
         admin = AdminClient({"bootstrap.servers": self.stack.kafka})
         ours = [topic for topic in admin.list_topics(timeout=20).topics if self.tag in topic]
         for deleted in admin.delete_topics(ours).values():
             deleted.result(20)
+
+
+@contextmanager
+def load(world: World, base: str, per_second: int) -> Iterator[list[str]]:
+    """A steady stream of events while the block runs."""
+    ids: list[str] = []
+    ended = threading.Event()
+
+    def produce() -> None:
+        while not ended.wait(1 / per_second):
+            ids.append(world.put(base, key=b"%d" % len(ids)))  # into every partition
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    try:
+        yield ids
+    finally:
+        ended.set()
+        thread.join()
+        assert world.producer.flush(60) == 0
 
 
 def _identified(record: object) -> tuple[str, HandOver]:

@@ -66,6 +66,19 @@ def test_everything_listens_on_the_loopback_only(tmp_path: Path):
     assert "port=4444" in postgres.command(tmp_path, 4444)
 
 
+def test_one_of_three_brokers_differs_from_a_single_one_in_its_number_and_in_replicas_alone(tmp_path: Path):
+    nodes = [kafka.Node(number, 1000 + number, 2000 + number) for number in (1, 2, 3)]
+    assert [node.name for node in nodes] == ["kafka", "kafka-2", "kafka-3"]
+    assert kafka.differing(nodes[:1], nodes[0]) == {}
+    second = kafka.settings(tmp_path, 1002, 2002) | kafka.differing(nodes, nodes[1])
+    assert second["node.id"] == "2"
+    assert second["controller.quorum.voters"] == "1@127.0.0.1:2001,2@127.0.0.1:2002,3@127.0.0.1:2003"
+    assert {value for name, value in second.items() if name.endswith("replication.factor")} == {"3"}
+    assert {value for name, value in second.items() if name.endswith((".min.isr", "insync.replicas"))} == {"2"}
+    worker = connect.settings(tmp_path, 3, kafka.address(*(node.port for node in nodes)))
+    assert {value for name, value in worker.items() if name.endswith("replication.factor")} == {"3"}
+
+
 def test_properties_are_a_line_each():
     assert java.properties({"a": "1", "b.c": "x y"}) == "a=1\nb.c=x y\n"
 
