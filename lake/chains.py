@@ -4,7 +4,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,8 @@ class Chains:
     """Takes fetches in and publishes segments.
 
     A segment hangs on the window of its assignment and dies with it, unpublished: whoever has the partition next reads
-    it again.
+    it again.  So do all of them when something fails, a full disk for one: until partitions are assigned anew, nothing
+    more is taken in or published.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Chains:
         self._epochs: Mapping[str, str] = {}
         self._starts: Mapping[Partition, int] = {}
         self._open: dict[Any, OpenSegment] = {}
+        self._failed = False
 
     def assign(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Where each partition goes on: at the end of its chain, or at 0.
@@ -91,45 +94,66 @@ class Chains:
         starts = {
             (topic, partition): ends.get(Chain(topic, epochs[topic], partition), 0) for topic, partition in wanted
         }
-        self._epochs, self._starts = epochs, starts
+        self._epochs, self._starts, self._failed = epochs, starts, False
         return starts
 
     def step(self, fetches: Iterable[Fetch]) -> list[Finished]:
         """Take in ``fetches``, bound the memory, publish what is due."""
-        finished: list[Finished] = []
-        for window in [window for window in self._open if not window.live]:
-            self._open.pop(window).discard()
-        for fetch in fetches:
-            if fetch.window.live:
-                finished += self._add(fetch)
-        held = {window: segment.held for window, segment in self._open.items()}
-        for window in segments.to_spill(held, self.limits.memory_bytes // 2):
-            self._open[window].spill()
-        now = self.clock()
-        due = {
-            window: reason
-            for window, segment in self._open.items()
-            if segment.since is not None
-            and (reason := segments.rotation(segment.size, now - segment.since, self.limits))
-        }
-        try:
-            finished += self._publish(due)
-        except Unreachable as error:  # held back, not lost: tried again at the next step
-            log.warning("Segments wait for Kafka to confirm their topics.", segments=len(due), error=str(error))
-        self._measure(now)
-        return finished
+        with self._whole():
+            finished = self._take_in(fetches)
+            held = {window: segment.held for window, segment in self._open.items()}
+            for window in segments.to_spill(held, self.limits.memory_bytes // 2):
+                self._open[window].spill()
+            now = self.clock()
+            due = {
+                window: reason
+                for window, segment in self._open.items()
+                if segment.since is not None
+                and (reason := segments.rotation(segment.size, now - segment.since, self.limits))
+            }
+            try:
+                finished += self._publish(due)
+            except Unreachable as error:  # held back, not lost: tried again at the next step
+                log.warning("Segments wait for Kafka to confirm their topics.", segments=len(due), error=str(error))
+            self._measure(now)
+            return finished
 
     def flush(self) -> list[Finished]:
         """Publish whatever there is: the partitions are being given up."""
-        live = {window: "drain" for window, segment in self._open.items() if window.live and segment.since is not None}
-        finished = self._publish(live)
-        self._measure(self.clock())
-        return finished
+        with self._whole():
+            live = {
+                window: "drain" for window, segment in self._open.items() if window.live and segment.since is not None
+            }
+            finished = self._publish(live)
+            self._measure(self.clock())
+            return finished
 
     def close(self) -> None:
         for segment in self._open.values():
             segment.discard()
         self._open.clear()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """After a failure segments may lack records, or have them half written."""
+        if self._failed:
+            raise Problem("the lake failed before; what it had not published is read again")
+        try:
+            yield
+        except Unreachable:  # asked for before anything is touched
+            raise
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _take_in(self, fetches: Iterable[Fetch]) -> list[Finished]:
+        for window in [window for window in self._open if not window.live]:
+            self._open.pop(window).discard()
+        finished: list[Finished] = []
+        for fetch in fetches:
+            if fetch.window.live:
+                finished += self._add(fetch)
+        return finished
 
     def _add(self, fetch: Fetch) -> list[Finished]:
         segment = self._open.get(fetch.window)

@@ -124,11 +124,11 @@ def probe(storage: Storage) -> None:
 @contextmanager
 def _scratch_file(storage: Storage, content: bytes) -> Iterator[Path]:
     path = storage.scratch / f".{uuid.uuid4().hex}.tmp"
-    path.write_bytes(content)
     try:
+        path.write_bytes(content)
         yield path
     finally:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _claim_scratch(spool: Path) -> tuple[Path, int]:

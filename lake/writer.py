@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ class SegmentFile:
 
     def discard(self) -> None:
         if not self._out.closed:
-            self._close()
+            with suppress(OSError):  # the disk may be full: why it is discarded
+                self._close()
         self.path.unlink()
 
     def _close(self) -> None:

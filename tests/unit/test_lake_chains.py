@@ -1,7 +1,9 @@
 """Segments on a real folder, without Kafka: who publishes what, whoever else does, whenever anybody dies."""
 
 import json
+import resource
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
@@ -89,6 +91,45 @@ def test_a_segment_is_published_with_its_footer_and_only_then_finished(world):
     assert (known["waybill.start"], known["waybill.next"], known["waybill.rows"]) == ("0", "10", "10")
     assert known["waybill.topic_id"] == "first-life"
     assert world.sink().assign([(TOPIC, 0), (TOPIC, 1)]) == {(TOPIC, 0): 10, (TOPIC, 1): 0}
+
+
+@contextmanager
+def a_full_disk():
+    """Files beyond a few bytes cannot be written."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("when", ["while rows are written", "at the footer", "at a record for quarantine"])
+def test_after_a_full_disk_nothing_is_published_until_partitions_are_assigned_anew(world, when):
+    sink, window = world.sink(), Window()
+    sink.assign([(TOPIC, 0), (TOPIC, 1)])
+    if when == "while rows are written":
+        sink.limits = Limits(1 << 30, 60.0, memory_bytes=0)
+    bad = [record(10, BAD)] * 10_000 if when == "at a record for quarantine" else None
+    fetches = [fetch(window, 0, 10), fetch(window, 10, 11, bad)]
+    if when == "at the footer":
+        sink.step(fetches)
+        world.now += 61.0
+        fetches = []
+    with a_full_disk(), pytest.raises(OSError, match="File too large"):
+        sink.step(fetches)
+    with pytest.raises(Problem, match="read again"):
+        sink.step([fetch(window, 11, 20)])
+    with pytest.raises(Problem, match="read again"):
+        sink.flush()
+    assert world.files() == []
+    window.live = False
+    assert sink.assign([(TOPIC, 0)]) == {(TOPIC, 0): 0}
+    sink.step([fetch(Window(), 0, 20)])
+    sink.flush()
+    assert Counter(world.rows()) == Counter((0, offset) for offset in range(20))
+    sink.close()
+    assert world.scratch() == []
 
 
 def test_a_segment_is_closed_at_its_age_without_any_traffic(world):
