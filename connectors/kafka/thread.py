@@ -98,6 +98,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 start = self.app.assigned_positions.get(tp)
                 if start is None:
                     start = await consumer.committed(tp)
+                if not current.active:  # the next assignment begins at what is committed, too
+                    break
                 if start is None:
                     continue
                 log.info("a fetch across a rebalance was put back", topic=tp.topic, partition=tp.partition, to=start)
