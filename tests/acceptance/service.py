@@ -145,8 +145,9 @@ async def serve(request: bytes, context: grpc.aio.ServicerContext, method: str) 
     if answer == "hang":
         await asyncio.sleep(3600)
     if random.random() < told.get("resets", 0):
-        write("RESET", "-", "-", 0, 0, f"{time.time():.3f}", 0, 0)
+        began = time.time()
         reset_connections()
+        write("RESET", "-", "-", 0, 0, f"{began:.3f}", 0, f"{time.time() - began:.3f}")
     if answer != "OK":
         await context.abort(getattr(grpc.StatusCode, answer), f"told to answer {answer}")
     return b""

@@ -66,9 +66,11 @@ def calls_of(consumer: str, service: ConsumerService) -> Iterator[Call]:
 
 
 def resets_of(consumer: str, service: ConsumerService) -> Iterator[Entry]:
-    for call in service.calls():
-        if call[0] == "RESET":
-            yield Entry(f"{consumer} reset connections", float(call[5]), float(call[5]), Cause.ANSWER_LOST, 0, consumer)
+    """With their duration in place of the time left: what was on its way already is called in vain meanwhile."""
+    for what, *_, at, _, seconds in service.calls():
+        if what == "RESET":
+            end = float(at) + float(seconds)
+            yield Entry(f"{consumer} reset connections", float(at), end, Cause.ANSWER_LOST, 0, consumer)
 
 
 def in_kafka(bootstrap: str, topic: str) -> dict[Position, str]:
