@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
+from hypothesis import Phase, settings
 
 from connectors.local import control
 from connectors.local.state import Stack
+
+# A machine under load is no defect.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+# For tests/mutants.py, which wants to know that a test fails and not how to make it fail shortly.
+settings.register_profile("mutants", deadline=None, phases=[Phase.explicit, Phase.generate])
 
 
 def start(home: Path) -> Stack:

@@ -1,0 +1,321 @@
+"""Lines on which a promise hangs, each broken in one way, and the test that then fails.
+
+``tests/mutants.py`` breaks them one by one.  Whoever changes such a line changes its entry here: the same mistake in
+the new code, or another one; an entry goes only together with the code it breaks.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """``old``, which is in ``file`` exactly once, becomes ``new``; ``test`` is a test or a file of tests."""
+
+    breaks: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+_MODEL = "tests/unit/test_engine_model.py::test_whatever_comes_in_any_order_nothing_is_lost_and_little_repeated"
+_WINDOW = "tests/unit/test_window.py::"
+_BREAKER = "tests/unit/test_breaker.py::"
+_ADMISSION = "tests/unit/test_admission.py::"
+_LIMITER = "tests/unit/test_limiter.py::"
+_TOKENS = "tests/unit/test_dlq_tokens.py::"
+_HANDOVER = "tests/unit/test_handover.py::"
+_SEQUENCES = "tests/unit/test_admission_sequences.py"
+
+MUTATIONS = (
+    # -- what may be committed
+    Mutation(
+        "commits pass records that are not done",
+        "connectors/kafka/window.py",
+        "gap = self._done.find(0)",
+        "gap = self._done.rfind(0)",
+        _MODEL,
+    ),
+    Mutation(
+        "a batch that is done takes those before it along",
+        "connectors/kafka/window.py",
+        "while self._batches and not self._batches[0].left:",
+        "while self._batches and not self._batches[-1].left:",
+        _MODEL,
+    ),
+    Mutation(
+        "a batch taken whole counts as stored before it is",
+        "connectors/kafka/window.py",
+        "self._reached = max(self._reached or 0, offset)",
+        "self._reached = self.next",
+        _WINDOW + "test_batches_taken_whole_are_finished_by_offset",
+    ),
+    Mutation(
+        "what a commit covered still counts as uncommitted, and intake stops for ever",
+        "connectors/kafka/window.py",
+        "self.load.uncommitted += left - self.uncommitted",
+        "self.load.uncommitted += 0",
+        _MODEL,
+    ),
+    Mutation(
+        "records that a fetch skipped are passed without a word",
+        "connectors/kafka/window.py",
+        "if self.next and start != self.next:",
+        "if self.next and start < self.next:",
+        _WINDOW + "test_a_fetch_that_skips_records_is_a_hole",
+    ),
+    Mutation(
+        "a batch that Faust dropped is passed without a word",
+        "connectors/kafka/window.py",
+        "if batch.number != self._seen:",
+        "if batch.number < self._seen:",
+        _WINDOW + "test_a_batch_lost_on_the_way_to_the_agent_is_a_hole",
+    ),
+    Mutation(
+        "a commit that the broker refused counts as made",
+        "connectors/kafka/consumer.py",
+        "        if accepted:\n            self.app.gate.accepted(offsets)",
+        "        self.app.gate.accepted(offsets)",
+        _MODEL,
+    ),
+    Mutation(
+        "a position that the broker refused once is never offered again",
+        "connectors/kafka/consumer.py",
+        "return tp.topic in self.app.batch_topics or super()._should_commit(tp, offset)",
+        "return super()._should_commit(tp, offset)",
+        _MODEL,
+    ),
+    # -- intake
+    Mutation(
+        "a partition whose first record is stuck takes in more and more",
+        "connectors/kafka/gate.py",
+        "window.uncommitted < self.bounds.partition",
+        "window.uncommitted >= 0",
+        _MODEL,
+    ),
+    Mutation(
+        "a crash repeats whatever was fetched since the last commit",
+        "connectors/kafka/gate.py",
+        "or load.uncommitted >= bounds.uncommitted\n",
+        "\n",
+        _MODEL,
+    ),
+    Mutation(
+        "bytes in flight have no bound",
+        "connectors/kafka/gate.py",
+        "or load.held + self.held_elsewhere() >= bounds.held\n",
+        "\n",
+        _MODEL,
+    ),
+    # -- fetches across a rebalance
+    Mutation(
+        "a fetch that outlived a rebalance is dropped, and its records with it",
+        "connectors/kafka/thread.py",
+        "                consumer._fetcher.seek_to(tp, start)\n            return Fetch(epoch)",
+        "            return Fetch(epoch)",
+        _MODEL,
+    ),
+    Mutation(
+        "a fetch that outlived a rebalance and brought only markers is not put back",
+        "connectors/kafka/thread.py",
+        "for tp in _positions(current, active_partitions):",
+        "for tp in records:",
+        _MODEL,
+    ),
+    Mutation(
+        "a fetch answered from the next assignment is taken for one of its own",
+        "connectors/kafka/thread.py",
+        "if self.app.rebalancing_count != epoch or current is not assignment:",
+        "if self.app.rebalancing_count != epoch:",
+        _MODEL,
+    ),
+    Mutation(
+        "a fetch of an older assignment is let in",
+        "connectors/kafka/consumer.py",
+        "if app.rebalancing_count != fetch.epoch or not self.flow_active or self.should_stop:",
+        "if not self.flow_active or self.should_stop:",
+        _MODEL,
+    ),
+    # -- the end of an assignment
+    Mutation(
+        "partitions are given up without a drain",
+        "connectors/kafka/consumer.py",
+        "            await self.app.gate.drain(self.commit, self.app.commit_timeout)",
+        "            pass",
+        _MODEL,
+    ),
+    Mutation(
+        "a drain does not wait for work",
+        "connectors/kafka/gate.py",
+        "while self.working:",
+        "while False:",
+        _MODEL,
+    ),
+    Mutation(
+        "a drain forgets to commit",
+        "connectors/kafka/gate.py",
+        "                        await commit()",
+        "                        pass",
+        _MODEL,
+    ),
+    Mutation(
+        "what finishes after its partition was given up counts in the next assignment",
+        "connectors/kafka/gate.py",
+        "            window.live = False  # late finishers no longer count",
+        "            pass",
+        _MODEL,
+    ),
+    # -- a delivery
+    Mutation(
+        "an event counts as done after its first endpoint",
+        "pipelines/delivery.py",
+        "        if progress.outstanding:\n            return\n",
+        "",
+        _MODEL,
+    ),
+    Mutation(
+        "what a drain let go of counts as delivered",
+        "pipelines/delivery.py",
+        "complete = not progress.let_go",
+        "complete = True",
+        _MODEL,
+    ),
+    Mutation(
+        "who has an event gets it again because a drain let go of another endpoint",
+        "pipelines/delivery.py",
+        "if progress.let_go and progress.arrived:",
+        "if False:",
+        _MODEL,
+    ),
+    Mutation(
+        "calls begin during a drain",
+        "pipelines/delivery.py",
+        "        if not self.app.gate.open:\n",
+        "        if False:\n",
+        _MODEL,
+    ),
+    Mutation(
+        "a delivery that a drain finds between two tries makes all behind it come again",
+        "pipelines/delivery.py",
+        "                if delivery.failures:\n",
+        "                if False:\n",
+        _MODEL,
+    ),
+    # -- a hand-over
+    Mutation(
+        "a hand-over that failed counts as made",
+        "connectors/kafka/producer.py",
+        "                    await asyncio.sleep(pause)\n",
+        "                    return True  # type: ignore[return-value]\n",
+        _MODEL,
+    ),
+    Mutation(
+        "a hand-over goes on for a partition that has another owner",
+        "connectors/kafka/producer.py",
+        "while wanted():",
+        "while True:",
+        _MODEL,
+    ),
+    # -- what is not called in vain
+    Mutation(
+        "one call that found no connection lets all others fail too",
+        "pipelines/breaker.py",
+        "if connected and self._failures < self._threshold:",
+        "if self._failures < self._threshold:",
+        _BREAKER + "test_one_call_that_found_no_connection_opens_the_consumers_breaker",
+    ),
+    Mutation(
+        "failures far apart open the consumer's breaker",
+        "pipelines/breaker.py",
+        "        self._failures = 0\n        return self._close()",
+        "        return self._close()",
+        _BREAKER + "test_the_consumers_breaker_opens_exactly_at_consecutive_transport_failures",
+    ),
+    Mutation(
+        "one bad event opens its endpoint's breaker",
+        "pipelines/breaker.py",
+        "len(set(self._failed)) < self._distinct",
+        "False",
+        _BREAKER + "test_one_bad_event_alone_never_opens_its_endpoints_breaker",
+    ),
+    Mutation(
+        "a probe of an earlier opening decides about this one",
+        "pipelines/breaker.py",
+        "self.state is State.HALF_OPEN and probe == self._probe",
+        "self.state is State.HALF_OPEN and probe > 0",
+        _BREAKER + "test_a_probe_from_before_the_last_opening_decides_nothing",
+    ),
+    Mutation(
+        "a consumer that is down spends attempts",
+        "pipelines/admission.py",
+        "reach is Reach.UNSENT:\n                return None",
+        "reach is Reach.UNSENT:\n                return failure",
+        _SEQUENCES,
+    ),
+    Mutation(
+        "an endpoint that is down spends attempts",
+        "pipelines/admission.py",
+        "            attempt.cuts += 1\n            return None\n        return failure",
+        "            attempt.cuts += 1\n        return failure",
+        _SEQUENCES,
+    ),
+    Mutation(
+        "retries crowd out fresh deliveries",
+        "pipelines/admission.py",
+        "retries_allowed=self.retries_in_flight < max(1, self.limiter.limit // 2)",
+        "retries_allowed=True",
+        _ADMISSION + "test_retries_take_half_of_what_is_in_flight_while_fresh_deliveries_wait",
+    ),
+    Mutation(
+        "calls that were under way together halve the limit one by one",
+        "pipelines/limiter.py",
+        "if call_round == self._round and self.limit:",
+        "if self.limit:",
+        _LIMITER + "test_calls_that_were_under_way_together_halve_the_limit_once",
+    ),
+    Mutation(
+        "a consumer that is back gets everything at once",
+        "pipelines/limiter.py",
+        "self.limit, self._cautious_from = 1, self.maximum",
+        "self.limit, self._cautious_from = self.maximum, self.maximum",
+        _LIMITER + "test_after_a_restart_it_grows_from_one_by_one_a_success",
+    ),
+    # -- dead letters
+    Mutation(
+        "an outage fills the DLQ",
+        "pipelines/dlq_tokens.py",
+        "            self._tokens -= 1",
+        "            pass",
+        _TOKENS + "test_each_success_lets_one_in",
+    ),
+    Mutation(
+        "an outage after many successes fills the DLQ",
+        "pipelines/dlq_tokens.py",
+        "if self._tokens < self._capacity:",
+        "if True:",
+        _TOKENS + "test_an_outage_after_many_successes_lets_in_few",
+    ),
+    Mutation(
+        "a hand-over takes the event's own headers away",
+        "pipelines/handover.py",
+        "for name, value in original if name not in _NAMES]",
+        "for name, value in original if name in _NAMES]",
+        _HANDOVER + "test_the_events_own_headers_survive_a_hand_over",
+    ),
+    Mutation(
+        "an error text makes a record too large to be handed over",
+        "pipelines/handover.py",
+        "error=error[:ERROR_LIMIT],",
+        "error=error,",
+        _HANDOVER + "test_error_texts_are_cut",
+    ),
+)
+
+
+def table() -> str:
+    """All of them, as the guarantees show them."""
+    rows = [f"| {m.breaks} | `{m.file}` | `{m.test.rpartition('::')[2] or m.test}` |" for m in MUTATIONS]
+    return "\n".join(["| if it were broken | in | then fails |", "|---|---|---|", *rows])
