@@ -30,11 +30,14 @@ def test_every_link_leads_to_a_file_and_its_heading(page: Path) -> None:
 
 
 @PAGE
-def test_every_example_of_a_consumers_file_is_clean(page: Path) -> None:
+def test_every_example_of_a_configuration_is_clean(page: Path) -> None:
     base = settings.load(ROOT / "config" / "waybill.yaml")
     catalog = schemas.load(base.descriptors)
     for number, text in enumerate(blocks(page, "yaml")):
         document = yaml_source.parse(text, f"{page.name}, block {number}")
+        if "kafka" in document.value:
+            assert settings.inspect(document, {})[1] == ()
+            continue
         consumers, findings = config.inspect([document], catalog, base.max_message_bytes)
         assert findings == ()
         assert consumers
@@ -51,7 +54,8 @@ def test_the_tests_that_guarantees_name_exist() -> None:
     written = {
         test for file in (ROOT / "tests").rglob("*.py") for test in re.findall(r"def (test_\w+)\(", file.read_text())
     }
-    named = [word for word in names((ROOT / "docs" / "guarantees.md").read_text()) if word.startswith("test_")]
+    promises = (ROOT / "docs" / "guarantees.md").read_text().partition("\n## What breaks when")[0]
+    named = [word for word in names(promises) if word.startswith("test_")]
 
     assert set(named) - written == set()
     assert len(named) == len(set(named)) > 20

@@ -11,7 +11,8 @@ from pages import ROOT, Table, name, names, tables
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic.fields import FieldInfo
 
-from connectors import debezium, settings
+from connectors import debezium, rpc, settings
+from connectors.kafka import holds
 from connectors.problems import BadInput, Problem, Unreachable
 from connectors.shapes import Shape
 from lake import metrics as lake_metrics
@@ -65,7 +66,7 @@ def test_every_key_is_documented_with_its_default(shape: type[Shape], table: Tab
 
 
 def test_what_a_worker_refuses_is_marked_as_not_built_yet() -> None:
-    everything: dict[str, Any] = {"tls": {}, "delivery": "batch", "start_from": "latest"}
+    everything: dict[str, Any] = {"delivery": "batch", "start_from": "latest"}
     consumer = Consumer(
         name="x",
         grpc_server_hostname="h",
@@ -79,7 +80,6 @@ def test_what_a_worker_refuses_is_marked_as_not_built_yet() -> None:
     marked = {name(key) for key, _, meaning in CONSUMER.rows if "*not built yet*" in meaning}
 
     assert {re.sub(r"\..*|.*\]\.", "", key) for key in marked} == refused
-    assert {key for key, _ in keys(ConsumerFormat) if key.startswith("tls.")} <= marked
 
 
 def test_every_variable_of_the_environment_is_documented() -> None:
@@ -124,7 +124,7 @@ def test_the_trailer_is_documented() -> None:
 
 def test_every_status_of_waybills_own_is_documented() -> None:
     own = {"MALFORMED", "REFUSED", "GONE"}
-    sources = "".join((ROOT / "pipelines" / f"{file}.py").read_text() for file in ("delivery", "retry", "dlq"))
+    sources = "".join((ROOT / "pipelines" / f"{file}.py").read_text() for file in ("events", "retry", "dlq"))
 
     assert {name(row[0]) for row in WITHOUT_STATUS.rows} == own
     assert all(f'"{status}"' in sources for status in own)
@@ -135,7 +135,8 @@ def test_every_header_is_documented() -> None:
 
     assert set(of_event) == {*debezium._HEADERS.values(), "content-type"}
     assert {header: sent for header, sent in of_event.items() if sent} == events.METADATA
-    assert {name(row[0]) for row in OF_HAND_OVER.rows} == {handover.PREFIX + field for field in handover.FIELDS}
+    ours = [handover.FORMAT_HEADER, *(handover.PREFIX + field for field in handover.FIELDS)]
+    assert [name(row[0]) for row in OF_HAND_OVER.rows] == ours
 
 
 def commands(group: Any, words: tuple[str, ...] = ("waybill",)) -> Iterator[tuple[str, set[str]]]:
@@ -182,4 +183,12 @@ def test_every_metric_is_documented_with_its_labels() -> None:
     table = next(table for table in tables("operations.md") if table.header[0] == "metric")
     documented = {name(metric): set(names(labels)) for metric, labels, _ in table.rows}
 
-    assert documented == exposed(metrics) | exposed(lake_metrics)
+    assert documented == exposed(metrics) | exposed(lake_metrics) | exposed(holds)
+
+
+def test_what_failed_connections_say_is_documented() -> None:
+    texts = {meaning for _, meaning in rpc._MEANINGS} | {"the consumer ends connections at once"}
+    begins = {begin for row in tables("security.md")[-1].rows for begin in names(row[0])}
+
+    assert all(any(text.startswith(begin) for begin in begins) for text in texts)
+    assert all(any(text.startswith(begin) for text in texts) for begin in begins)
