@@ -97,7 +97,7 @@ class DeliveryAgent:
         if not progress.started:
             progress.started = True
             self.app.gate.begin()
-        if not self.app.gate.open:
+        if not (self.app.gate.open and progress.batch.live):
             await self._leave(delivery, Left.LET_GO)
         elif progress.refusal is not None:
             self.pool.aside(self._dead_letter(delivery, events.REFUSED, progress.refusal, called=False))
@@ -142,7 +142,7 @@ class DeliveryAgent:
                     await gate.sleep(backoff.full_jitter(failures.attempts, memory.initial, memory.max, self.rng))
                 case CutOff(openings):
                     delivery.openings = openings
-            if not gate.open:
+            if not (gate.open and delivery.progress.batch.live):
                 if delivery.failures:
                     # Let go, it would hold back the offsets of what arrived behind it, and all that would come twice.
                     await self._to_retry_topic(delivery)

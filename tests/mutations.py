@@ -193,7 +193,7 @@ MUTATIONS = (
     Mutation(
         "calls begin during a drain",
         "pipelines/delivery.py",
-        "        if not self.app.gate.open:\n",
+        "        if not (self.app.gate.open and progress.batch.live):\n",
         "        if False:\n",
         _MODEL,
     ),

@@ -59,12 +59,12 @@ class Lots(RuleBasedStateMachine):
     @rule()
     def take_all(self) -> None:
         lots = {waiter.lot for waiter in self.parked}
-        taken = set()
+        taken: list[Waiter] = []
         while waiter := self.waiting.take(self.now):
             assert waiter not in taken
-            taken.add(waiter)
+            taken.append(waiter)
             assert waiter in self.let_out or (self.due[waiter] <= self.now and waiter.lot not in lots)
-        assert taken >= set(self.let_out)
+        assert set(taken) >= set(self.let_out)
         self.let_out.clear()
         ready = [waiter for waiter, due in self.due.items() if due <= self.now]
         for waiter in sorted(ready, key=self.due.__getitem__):  # earliest first; of one moment the first to come
