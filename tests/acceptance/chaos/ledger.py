@@ -18,7 +18,7 @@ MANY = 20
 FEW = 10
 #: Seconds that an answer needs to arrive and, after a pause or an outage, a group to go on.
 ANSWER, RECOVERY = 0.5, 15.0
-#: Seconds that a call may be under way: who made it may be dead when it is ledgered, and is process 0 then.
+#: The deadline of calls, in seconds: who made one may be dead when it is ledgered, and is process 0 then.
 CALL = 2.0
 REJECTIONS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE", "DATA_LOSS"})
 DELIVERED = frozenset({"OK", "ALREADY_EXISTS"})
@@ -171,7 +171,8 @@ def _explains(entry: Entry, first: Call, second: Call, before: Sequence[Call]) -
     match entry.cause:
         case Cause.ANSWER_LOST:
             of_it = entry.consumer == first.delivery.consumer
-            return of_it and first.at - 0.1 <= entry.end and entry.start <= first.at + ANSWER
+            sent = first.at - max(0.0, CALL - first.left) - 0.1
+            return of_it and sent <= entry.end and entry.start <= first.at + ANSWER
         case Cause.CRASH:  # whoever called, even in vain, may have handed over what is then read again
             return entry.end <= second.at and any(
                 call.at <= entry.end if call.process else call.at - CALL <= entry.end

@@ -87,6 +87,12 @@ AGAIN = call(ONE, 20, process=Q)
         (call(ONE, 10, left=0.1), None, Cause.ANSWER_LOST),
         (call(ONE, 10), Entry("calm is down", 10.2, 15, Cause.ANSWER_LOST, 0, "calm"), Cause.ANSWER_LOST),
         (call(ONE, 10), Entry("calm resets connections", 9.5, 10, Cause.ANSWER_LOST, 0, "calm"), Cause.ANSWER_LOST),
+        (
+            call(ONE, 10, left=1.7),
+            Entry("reset on its way", 9.6, 9.75, Cause.ANSWER_LOST, 0, "calm"),
+            Cause.ANSWER_LOST,
+        ),
+        (call(ONE, 10, left=1.9), Entry("reset before", 9.6, 9.75, Cause.ANSWER_LOST, 0, "calm"), None),
         (call(ONE, 10), Entry("calm is down", 13, 15, Cause.ANSWER_LOST, 0, "calm"), None),
         (call(ONE, 10), Entry("other is down", 10.2, 15, Cause.ANSWER_LOST, 0, "other"), None),
         (call(ONE, 10), Entry("kill", 12, 12, Cause.CRASH, P), Cause.CRASH),
