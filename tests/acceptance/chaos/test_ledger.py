@@ -89,7 +89,7 @@ AGAIN = call(ONE, 20, process=Q)
         (call(ONE, 10), Entry("calm resets connections", 9.5, 10, Cause.ANSWER_LOST, 0, "calm"), Cause.ANSWER_LOST),
         (
             call(ONE, 10, left=1.7),
-            Entry("reset on its way", 9.6, 9.75, Cause.ANSWER_LOST, 0, "calm"),
+            Entry("reset meanwhile", 9.6, 9.75, Cause.ANSWER_LOST, 0, "calm"),
             Cause.ANSWER_LOST,
         ),
         (call(ONE, 10, left=1.9), Entry("reset before", 9.6, 9.75, Cause.ANSWER_LOST, 0, "calm"), None),
