@@ -54,6 +54,7 @@ proto: install .venv-proto/.installed
 	$(PROTOC) --python_out=connectors/outbox/src --pyi_out=connectors/outbox/src waybill/v1/options.proto
 	$(PROTOC) --python_out=examples/stubs --pyi_out=examples/stubs $(EXAMPLE_PROTOS)
 	.venv-proto/bin/python -m grpc_tools.protoc --descriptor_set_in=proto/descriptors.binpb --grpc_python_out=examples/stubs logistics/v1/events_api.proto
+	sed -i "s/raise NotImplementedError('Method not implemented!')$$/&  # on purpose: a method that a service leaves out/" examples/stubs/logistics/v1/events_api_pb2_grpc.py
 
 PROTOC := .venv-proto/bin/protoc --descriptor_set_in=proto/descriptors.binpb
 EXAMPLE_PROTOS := $(patsubst proto/%,%,$(wildcard proto/logistics/v1/*.proto))

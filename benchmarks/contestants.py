@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import consumers
 import uvloop
 
 METHOD = "/logistics.v1.EventsAPI/PackageDelivered"
@@ -139,21 +140,11 @@ def work(app: Any) -> None:
 
 async def server(address: str) -> None:
     """The consumer service of the delivery contestants."""
-    import grpc
 
     async def answer(_: bytes, __: Any) -> bytes:
         return b""
 
-    class EveryMethod(grpc.GenericRpcHandler):
-        def service(self, _: Any) -> Any:
-            return grpc.unary_unary_rpc_method_handler(answer)
-
-    running = grpc.aio.server()
-    running.add_generic_rpc_handlers((EveryMethod(),))
-    running.add_insecure_port(address)
-    await running.start()
-    print("up", flush=True)
-    await running.wait_for_termination()
+    await consumers.serve(address, answer)
 
 
 if __name__ == "__main__":

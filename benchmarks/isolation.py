@@ -6,7 +6,6 @@ the seconds each event took.
 """
 
 import asyncio
-import json
 import os
 import statistics
 import subprocess
@@ -17,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import consumers
 from confluent_kafka import Producer
 from rich.table import Table
 
@@ -42,13 +42,13 @@ class Service:
         return [float(line) for line in self.ledger.read_text().splitlines()]
 
 
-def measure(
-    root: Path, home: Path, bootstrap: str, free_port: Callable[[], int], rounds: int
-) -> dict[str, list[list[float]]]:
+def measure(home: Path, bootstrap: str, free_port: Callable[[], int], rounds: int) -> dict[str, list[list[float]]]:
     """Seconds of each event of the steady consumer, by the mood of its neighbour and round."""
     services = [Service(home, name, f"127.0.0.1:{free_port()}") for name in CONSUMERS]
     waybill = str(Path(sys.executable).parent / "waybill")
-    env = {**os.environ, "WAYBILL_CONFIG": str(configure(root, home, bootstrap, services))}
+    named = {name: consumer(service, name) for name, service in zip(CONSUMERS, services, strict=True)}
+    config = consumers.configure(home / "isolation", bootstrap, named)
+    env = {**os.environ, "WAYBILL_CONFIG": str(config)}
     subprocess.run([waybill, "topics", "apply", "--local"], check=True, stdout=subprocess.DEVNULL, env=env)
     steady, neighbour = services
     found: dict[str, list[list[float]]] = {mood: [] for mood in MOODS}
@@ -108,29 +108,16 @@ def percentile(rounds: list[list[float]], of_hundred: int) -> float:
     return statistics.median(statistics.quantiles(seconds, n=100)[of_hundred - 1] for seconds in rounds)
 
 
-def configure(root: Path, home: Path, bootstrap: str, services: list[Service]) -> Path:
-    consumers = {
-        name: {
-            "grpc-server-hostname": "127.0.0.1",
-            "grpc-server-port": int(service.address.rpartition(":")[2]),
-            "timeout": 1,
-            "breaker": {"probe-interval": 1},
-            "retry-topic": f"{name}_retry",
-            "dlq-topic": f"{name}_dlq",
-            "distribution": [{"topic": TOPIC, "services": ["PackageCreated"]}],
-        }
-        for name, service in zip(CONSUMERS, services, strict=True)
+def consumer(service: Service, name: str) -> dict[str, Any]:
+    return {
+        "grpc-server-hostname": "127.0.0.1",
+        "grpc-server-port": int(service.address.rpartition(":")[2]),
+        "timeout": 1,
+        "breaker": {"probe-interval": 1},
+        "retry-topic": f"{name}_retry",
+        "dlq-topic": f"{name}_dlq",
+        "distribution": [{"topic": TOPIC, "services": ["PackageCreated"]}],
     }
-    (home / "neighbours.yaml").write_text(json.dumps({"consumers": consumers}))
-    settings = {
-        "kafka": {"bootstrap-servers": bootstrap},
-        "descriptors": str(root / "proto/descriptors.binpb"),
-        "consumers": ["neighbours.yaml"],
-        "lake": {"root": "lake"},
-    }
-    path = home / "isolation.yaml"
-    path.write_text(json.dumps(settings))
-    return path
 
 
 @contextmanager
@@ -144,8 +131,6 @@ def process(command: list[str], env: dict[str, str]) -> Iterator[None]:
 
 
 async def serve(address: str, mood: Path, ledger: Path) -> None:
-    import grpc
-
     with ledger.open("a", buffering=1) as lines:
 
         async def answer(_: bytes, context: Any) -> bytes:
@@ -155,15 +140,7 @@ async def serve(address: str, mood: Path, ledger: Path) -> None:
             lines.write(f"{(time.time_ns() - sent) / 1e9}\n")
             return b""
 
-        class EveryMethod(grpc.GenericRpcHandler):
-            def service(self, _: Any) -> Any:
-                return grpc.unary_unary_rpc_method_handler(answer)
-
-        running = grpc.aio.server()
-        running.add_generic_rpc_handlers((EveryMethod(),))
-        running.add_insecure_port(address)
-        await running.start()
-        await running.wait_for_termination()
+        await consumers.serve(address, answer)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import consumers
 import isolation
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -75,7 +76,7 @@ def main() -> None:
                 results[name].append(measure(name, count, where, topic, config))
         out.print(table(results))
         out.print("two consumers, one of them in trouble by turns")
-        out.print(isolation.table(isolation.measure(ROOT, HOME, stack.kafka, free_port, ROUNDS)))
+        out.print(isolation.table(isolation.measure(HOME, stack.kafka, free_port, ROUNDS)))
     finally:
         if service:
             service.kill()
@@ -120,7 +121,6 @@ def fill(bootstrap: str, topic: str, count: int) -> None:
 
 def configure(bootstrap: str, address: str) -> Path:
     host, port = address.split(":")
-    HOME.mkdir(parents=True, exist_ok=True)
     consumer = {
         "grpc-server-hostname": host,
         "grpc-server-port": int(port),
@@ -129,16 +129,7 @@ def configure(bootstrap: str, address: str) -> Path:
         "dlq-topic": "bench_dlq",
         "distribution": [{"topic": TOPIC, "services": ["PackageDelivered"]}],
     }
-    (HOME / "consumers.yaml").write_text(json.dumps({"consumers": {"bench": consumer}}))
-    settings = {
-        "kafka": {"bootstrap-servers": bootstrap},
-        "descriptors": str(ROOT / "proto/descriptors.binpb"),
-        "consumers": ["consumers.yaml"],
-        "lake": {"root": "lake"},
-    }
-    path = HOME / "waybill.yaml"
-    path.write_text(json.dumps(settings))
-    return path
+    return consumers.configure(HOME, bootstrap, {"bench": consumer})
 
 
 def start_server() -> tuple[subprocess.Popen[str], str]:
