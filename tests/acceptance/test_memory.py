@@ -105,7 +105,7 @@ def test_events_that_always_fail_hold_up_no_others(world: World) -> None:
     service.tell(always=[2, "INTERNAL"])
     world.worker("sick")
     world.produce("package_delivered")
-    wait_until(service.accepted, 40, "under way")
+    wait_until(service.calls, 40, "under way")
     produced: dict[str, float] = {}
     end = time.time() + LOAD
     while (now := time.time()) < end:
