@@ -18,7 +18,8 @@ from lake import metrics, segments
 from lake.epochs import Identify, TopicIds
 from lake.rows import RowBuilder
 from lake.segments import Adopted, Chain, Limits, Remainder
-from lake.storage import LocalStorage, Storage
+from lake.storage import Storage, footer
+from lake.storage import of as storage_of
 from lake.writer import OpenSegment
 
 log = structlog.get_logger()
@@ -50,7 +51,7 @@ class Finished:
 def chains_of(config: Settings, events: Sequence[EventType]) -> "Chains":
     """Those of the lake that the settings name, in a scratch folder that is held until the process ends."""
     limits = Limits(config.lake.segment_bytes, config.lake.segment_age, config.lake.memory_bytes)
-    return Chains(LocalStorage(config.lake.root), events, limits, TopicIds(config.kafka.access))
+    return Chains(storage_of(config.lake), events, limits, TopicIds(config.kafka.access))
 
 
 class Chains:
@@ -219,7 +220,7 @@ class Chains:
                 return segment.rest(start, self.clock())
 
     def _next(self, key: str) -> int:
-        return segments.next_offset(key, self.storage.footer(key))
+        return segments.next_offset(key, footer(self.storage, key))
 
     def _measure(self, now: float) -> None:
         self.held = sum(segment.held for segment in self._open.values())

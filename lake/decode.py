@@ -29,7 +29,7 @@ _CONFIG = PtarsConfig(
 _GOOGLE_TYPE = re.compile(r"^(\.?)google\.type(?![^.])")
 
 #: protobuf's own range: years 1 to 9999, and about 10,000 years either way.  ptars answers its nearest number beyond.
-_TIMESTAMPS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+TIMESTAMPS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 _DURATIONS = (-315_576_000_000_999_999, 315_576_000_000_999_999)
 
 
@@ -89,9 +89,9 @@ def fit(array: pa.Array, target: pa.DataType) -> pa.Array:
     """``array`` as ptars made it, in the lake's type ``target``."""
     source = array.type
     if pa.types.is_duration(source):
-        return _within(array.cast(pa.int64()), _DURATIONS)
+        return within(array.cast(pa.int64()), _DURATIONS)
     if pa.types.is_timestamp(source):
-        return _within(array.cast(pa.int64()), _TIMESTAMPS).cast(target)
+        return within(array.cast(pa.int64()), TIMESTAMPS).cast(target)
     return _fit_nested(array, target) if pa.types.is_nested(source) else array.cast(target)
 
 
@@ -110,7 +110,7 @@ def _fit_nested(array: pa.Array, target: pa.DataType) -> pa.Array:
     return pa.StructArray.from_arrays(children, fields=list(target), mask=absent)
 
 
-def _within(numbers: pa.Array, limits: tuple[int, int]) -> pa.Array:
+def within(numbers: pa.Array, limits: tuple[int, int]) -> pa.Array:
     """Null where protobuf has no such time; the number that ptars puts there is not the one that was sent."""
     least, most = limits
     span = pc.min_max(numbers).as_py()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import accumulate
 from itertools import chain as flatten
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from connectors.schemas import EventType
 from lake import schema
-from lake.decode import Decoder
+from lake.decode import TIMESTAMPS, Decoder, within
 from lake.segments import Chain
 
 #: Milliseconds of the years 1970 to 9999; what lies outside is no time that a reader could show.
@@ -77,6 +78,7 @@ class RowBuilder:
                 [record.timestamp if record.timestamp in _TIMES else None for record in records],
                 pa.timestamp("ms", "UTC"),
             ),
+            "_time": _times(_text(headers, "ce_time")),
             "_key": pa.array([record.key for record in records], pa.binary()),
             "_event_id": _ids(chain, records, _text(headers, "ce_id")),
             "_event_type": pa.repeat(self.event_type.name, count),
@@ -103,6 +105,24 @@ def _text(headers: pa.MapArray, name: str) -> pa.Array:
     except pa.ArrowInvalid:
         texts = [value and value.decode(errors="backslashreplace") for value in found.to_pylist()]
         return pa.array(texts, pa.string())
+
+
+def _times(texts: pa.Array) -> pa.Array:
+    """ISO 8601 in UTC; null where there is none, or something else."""
+    kind = schema.METADATA.field("_time").type
+    try:
+        found = texts.cast(kind)
+    except pa.ArrowInvalid:
+        found = pa.array([_time(text) for text in texts.to_pylist()], kind)
+    return within(found.cast(pa.int64()), TIMESTAMPS).cast(kind)
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text or "")
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _ids(chain: Chain, records: Sequence[Any], sent: pa.Array) -> pa.Array:

@@ -27,6 +27,7 @@ METADATA = pa.schema(
         ("_partition", pa.int32()),
         ("_offset", pa.int64()),
         ("_timestamp", pa.timestamp("ms", "UTC")),
+        ("_time", pa.timestamp("us", "UTC")),
         ("_key", pa.binary()),
         ("_event_id", pa.string()),
         ("_event_type", pa.string()),

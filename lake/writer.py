@@ -1,17 +1,14 @@
 """One unpublished segment: records in memory, then Arrow, then row groups in a scratch file."""
 
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import structlog
 
 from lake import metrics
+from lake.parquet import SegmentFile
 from lake.quarantine import container
 from lake.rows import Rejected, RowBuilder
 from lake.segments import Chain, Footer, quarantine_key
@@ -26,55 +23,6 @@ CHUNK_BYTES = 32 << 20
 GROUP_ROWS = 50_000
 #: What Parquet makes of what is still in memory, roughly.
 COMPRESSION = 3
-
-
-class SegmentFile:
-    """A Parquet file being written in the scratch folder."""
-
-    def __init__(self, scratch: Path, builder: RowBuilder) -> None:
-        self.path = scratch / f".{uuid.uuid4().hex}.tmp"
-        self.rows = 0
-        self._schema = builder.schema
-        self._out = pa.OSFile(str(self.path), "wb")
-        self._parquet = pq.ParquetWriter(
-            self._out,
-            builder.schema,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=builder.repeating_columns,
-        )
-
-    @property
-    def size(self) -> int:
-        """Bytes written, until it is closed."""
-        return int(self._out.tell())
-
-    def write(self, table: pa.Table) -> None:
-        """One row group."""
-        self._parquet.write_table(table)
-        self.rows += table.num_rows
-
-    def close(self, metadata: dict[str, str]) -> None:
-        self._parquet.add_key_value_metadata(metadata)
-        self._close()
-
-    def tables_from(self, offset: int) -> Iterator[pa.Table]:
-        """Of the closed file, the rows at ``offset`` and above."""
-        with pq.ParquetFile(self.path) as file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                if (rest := table.filter(pc.greater_equal(table["_offset"], offset))).num_rows:
-                    yield rest.cast(self._schema)
-
-    def discard(self) -> None:
-        if not self._out.closed:
-            with suppress(OSError):  # the disk may be full: why it is discarded
-                self._close()
-        self.path.unlink()
-
-    def _close(self) -> None:
-        self._parquet.close()
-        self._out.close()
 
 
 class OpenSegment:

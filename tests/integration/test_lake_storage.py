@@ -11,14 +11,15 @@ import pytest
 
 from connectors.problems import BadInput
 from lake import storage
-from lake.storage import LocalStorage
+from lake.storage.local import LocalStorage
 
 ROOT = Path(__file__).parents[2]
 
 RACER = """
 import sys
 from pathlib import Path
-from lake.storage import LocalStorage, create_bytes
+from lake.storage import create_bytes
+from lake.storage.local import LocalStorage
 store = LocalStorage(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -29,7 +30,7 @@ print(*won, flush=True)
 HOLDER = """
 import sys
 from pathlib import Path
-from lake.storage import LocalStorage
+from lake.storage.local import LocalStorage
 store = LocalStorage(Path(sys.argv[1]))
 print(store.scratch, flush=True)
 sys.stdin.readline()
@@ -108,7 +109,7 @@ def test_a_local_folder_passes_the_probe_again_and_again(tmp_path):
 def test_a_file_in_the_place_of_the_lake_is_refused(tmp_path):
     (tmp_path / "lake").write_text("")
     with pytest.raises(BadInput, match="cannot hold a lake: Not a directory"):
-        LocalStorage(tmp_path / "lake")
+        LocalStorage(tmp_path / "lake").scratch  # noqa: B018 - claimed when it is asked for
 
 
 def test_replacing_is_seen_whole(tmp_path):
@@ -125,7 +126,7 @@ def test_the_scratch_folder_of_a_killed_process_is_swept_and_that_of_a_living_on
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     mine = LocalStorage(tmp_path)
+    assert mine.scratch.exists()
     assert not folders[0].exists()
     assert folders[1].exists()
-    assert mine.scratch.exists()
     living.communicate("\n", timeout=30)

@@ -18,7 +18,7 @@ from connectors.problems import Problem, Unreachable
 from connectors.schemas import EventType
 from lake.chains import Chains, Fetch, Finished
 from lake.segments import Limits
-from lake.storage import LocalStorage
+from lake.storage.local import LocalStorage
 
 TOPIC = "part"
 EVENT = EventType(TOPIC, "lake_test.v1.Part", "", every_kind().file.message_types_by_name["Part"])

@@ -13,7 +13,7 @@ from connectors.problems import BadInput
 from connectors.schemas import EventType
 from lake import layout, schema, views
 from lake.query import query
-from lake.storage import LocalStorage
+from lake.storage.local import LocalStorage
 from pipelines.cli import lake as command
 
 EVENT = EventType("every_kind", "lake_test.v1.EveryKind", "", every_kind())

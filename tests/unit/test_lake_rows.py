@@ -45,6 +45,7 @@ def test_a_row_holds_the_event_and_all_that_the_record_said():
         "_partition": 3,
         "_offset": 17,
         "_timestamp": datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC),
+        "_time": None,
         "_key": b"key",
         "_event_id": "0192",
         "_event_type": "lake_test.v1.EveryKind",
@@ -58,6 +59,24 @@ def test_a_row_holds_the_event_and_all_that_the_record_said():
         ],
         "_raw": PAYLOAD,
     }
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (b"2026-11-28T18:54:01.123456Z", datetime(2026, 11, 28, 18, 54, 1, 123456, UTC)),
+        (b"2026-11-28T20:54:01+02:00", datetime(2026, 11, 28, 18, 54, 1, tzinfo=UTC)),
+        (b"2026-11-28T18:54:01.123456789Z", datetime(2026, 11, 28, 18, 54, 1, 123456, UTC)),
+        (b"0001-01-01T00:00:00+23:59", None),
+        (b"yesterday", None),
+        (b"\xff", None),
+    ],
+)
+def test_the_time_of_an_event_is_the_header_s_and_null_where_that_is_none(sent, kept):
+    first = record(1, headers=(("ce_time", b"2026-01-01T00:00:00Z"),))
+    alone = rows(record(1, headers=(("ce_time", sent),)))
+    beside = rows(first, record(2, headers=(("ce_time", sent),)))
+    assert [row["_time"] for row in alone + beside] == [kept, datetime(2026, 1, 1, tzinfo=UTC), kept]
 
 
 def test_a_record_without_headers_or_key_is_a_row_that_its_place_identifies():
