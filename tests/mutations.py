@@ -29,6 +29,7 @@ _LIMITER = "tests/unit/test_limiter.py::"
 _TOKENS = "tests/unit/test_dlq_tokens.py::"
 _HANDOVER = "tests/unit/test_handover.py::"
 _SEQUENCES = "tests/unit/test_admission_sequences.py"
+_DELIVERY = "tests/acceptance/test_delivery.py::"
 
 MUTATIONS = (
     # -- what may be committed
@@ -282,6 +283,35 @@ MUTATIONS = (
         "self.limit, self._cautious_from = 1, self.maximum",
         "self.limit, self._cautious_from = self.maximum, self.maximum",
         _LIMITER + "test_after_a_restart_it_grows_from_one_by_one_a_success",
+    ),
+    # -- the retry topic
+    Mutation(
+        "a worker that dies gives every waiting retry its whole budget again",
+        "pipelines/retry.py",
+        "state = row or RetryState(retry.given, 0.0, time.time())",
+        "state = RetryState(retry.given, 0.0, time.time())",
+        _DELIVERY + "test_a_worker_killed_while_retrying_loses_nothing_and_keeps_the_budget",
+    ),
+    Mutation(
+        "a spent delivery is tried once more",
+        "pipelines/retry.py",
+        "delivery.attempts - given.attempts >= self.consumer.max_retry_attempts",
+        "delivery.attempts - given.attempts > self.consumer.max_retry_attempts",
+        _DELIVERY + "test_a_worker_killed_while_retrying_loses_nothing_and_keeps_the_budget",
+    ),
+    Mutation(
+        "a dead letter that the retry topic gives up is not written",
+        "pipelines/retry.py",
+        "if await bury(self.app, retry.batch, self.consumer, retry.event, delivery):",
+        "if True:",
+        _DELIVERY + "test_a_worker_killed_while_retrying_loses_nothing_and_keeps_the_budget",
+    ),
+    Mutation(
+        "a retry record is committed though no one can read it",
+        "pipelines/retry.py",
+        "            if await bury(self.app, batch, self.consumer, event, delivery) and batch.live:",
+        "            if batch.live:",
+        _DELIVERY + "test_retry_records_that_lead_nowhere_are_dead_letters_that_say_why",
     ),
     # -- dead letters
     Mutation(
