@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install check test mutants chaos soak demo demo-stop bench proto jars clean
+.PHONY: install check test mutants chaos lake-chaos soak demo demo-stop bench proto jars clean
 
 install: .venv/.installed
 
@@ -32,12 +32,19 @@ chaos: install
 	PYTHONPATH=.:tests:tests/acceptance $(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(BROKERS),--brokers $(BROKERS))
 
+# Sinks and compactors of two lakes, in a folder and in an object store, killed by a schedule that SEED decides.
+lake-chaos: install
+	PYTHONPATH=.:tests:tests/acceptance $(BIN)/python -m lake_chaos $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(SEED),--seed $(SEED))
+
 # The chaos, outages and backlogs of the tests, at the length that counts.
 soak: install
 	$(MAKE) chaos MINUTES=60 BROKERS=3
+	$(MAKE) lake-chaos SECONDS=300
 	WAYBILL_SCHEDULES=200000 $(BIN)/pytest tests/unit/test_engine_model.py
 	WAYBILL_OUTAGE=600 $(BIN)/pytest tests/acceptance/test_outages.py --timeout=900
 	WAYBILL_BACKLOG=50000 WAYBILL_MEMORY=64MiB WAYBILL_LOAD=300 $(BIN)/pytest tests/acceptance/test_memory.py --timeout=2400
+	WAYBILL_EXAMPLES_FACTOR=50 $(BIN)/pytest tests/unit/test_lake_torture.py -k refuses --timeout=7200
 	WAYBILL_EXAMPLES_FACTOR=10 $(BIN)/pytest tests/unit/test_fuzz_records.py tests/unit/test_fuzz_config.py \
 		tests/unit/test_admission_sequences.py tests/unit/test_simulated_outages.py --timeout=900
 

@@ -1,4 +1,6 @@
-"""One contestant of the benchmark in a process of its own: prints {"events", "wall", "cpu"} (seconds) as JSON.
+"""One contestant of the benchmark in a process of its own: prints {"events", "wall", "cpu", "rss"} as JSON.
+
+``wall`` and ``cpu`` are seconds, ``rss`` the most resident bytes there ever were.
 
 contestants.py NAME COUNT [ADDRESS] [TOPIC]
 """
@@ -7,8 +9,10 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import consumers
@@ -24,14 +28,14 @@ WARM_UP = 0.1
 class Meter:
     """Measures from the first ``WARM_UP`` of the events to the last, then ends the process."""
 
-    def __init__(self, count: int) -> None:
-        self.count, self.first = count, int(count * WARM_UP)
+    def __init__(self, count: int, warm_up: float = WARM_UP) -> None:
+        self.count, self.first = count, int(count * warm_up)
         self.seen = 0
         self.began: tuple[int, float, float] | None = None
 
     def add(self, events: int) -> None:
         self.seen += events
-        if self.began is None and self.seen >= self.first:
+        if self.began is None and self.seen > self.first:
             self.began = self.seen, time.perf_counter(), time.process_time()
         if self.seen >= self.count and self.began:
             seen, wall, cpu = self.began
@@ -39,9 +43,15 @@ class Meter:
                 "events": self.seen - seen,
                 "wall": time.perf_counter() - wall,
                 "cpu": time.process_time() - cpu,
+                "rss": most_resident(),
             }
             print(json.dumps(result), flush=True)
             os._exit(0)
+
+
+def most_resident() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 async def aiokafka(meter: Meter, address: str, topic: str) -> None:
@@ -132,6 +142,106 @@ def delivery(meter: Meter, _: str, __: str) -> None:
     work(app)
 
 
+def archive(meter: Meter, _: str, topic: str) -> None:
+    """The lake's sink, made from WAYBILL_CONFIG: until the last event is in a published segment."""
+    from prometheus_client import REGISTRY
+
+    from connectors import settings
+    from lake.apps import build
+
+    app = build(settings.load(), id=f"bench-{time.time_ns()}")
+
+    @app.task
+    async def measure() -> None:
+        seen = 0
+        while seen < meter.count - 1:  # the last one counts when all are published
+            read = sum(window.next or 0 for window in app.gate.windows.values())
+            meter.add(min(read, meter.count - 1) - seen)
+            seen = min(read, meter.count - 1)
+            await asyncio.sleep(0.01)
+        while (REGISTRY.get_sample_value("waybill_lake_rows_total", {"topic": topic}) or 0) < meter.count:
+            for flush in app.gate.on_drain:
+                await flush()
+        meter.add(1)
+
+    work(app)
+
+
+def bare_archive(meter: Meter, address: str, topic: str) -> None:
+    """What a lake costs without its promises: one file, nothing committed, nothing of what cannot be decoded."""
+    from itertools import accumulate, chain
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from confluent_kafka import Consumer, TopicPartition
+    from ptars import HandlerPool, PtarsConfig
+
+    from connectors import schemas, settings
+    from lake import schema
+
+    event = schemas.load(settings.load().descriptors).event(topic)
+    assert event is not None
+    config = PtarsConfig(enum_repr="string", timestamp_unit="us", duration_unit="us", map_value_nullable=True)
+    decoder = HandlerPool([event.descriptor.file], config=config).get_for_message(event.descriptor)
+
+    def rows(messages: list[Any]) -> pa.RecordBatch:
+        count, values = len(messages), [message.value() for message in messages]
+        headers = [message.headers() or [] for message in messages]
+        pairs = list(chain.from_iterable(headers))
+        found = [dict(each) for each in headers]
+        metadata = [
+            pa.repeat(topic, count),
+            pa.repeat("epoch", count),
+            pa.array([message.partition() for message in messages], pa.int32()),
+            pa.array([message.offset() for message in messages], pa.int64()),
+            pa.array([message.timestamp()[1] for message in messages], pa.timestamp("ms", "UTC")),
+            pa.array([each.get("ce_time") for each in found], pa.binary()).cast(pa.string()).cast(schema.TIMESTAMP),
+            pa.array([message.key() for message in messages], pa.binary()),
+            pa.array([each.get("ce_id") for each in found], pa.binary()).cast(pa.string()),
+            pa.repeat(event.name, count),
+            pa.array([each.get("ce_source") for each in found], pa.binary()).cast(pa.string()),
+            pa.MapArray.from_arrays(
+                pa.array(accumulate(map(len, headers), initial=0), pa.int32()),
+                pa.array([name for name, _ in pairs], pa.string()),
+                pa.array([value for _, value in pairs], pa.binary()),
+            ),
+            pa.array(values, pa.binary()),
+        ]
+        decoded = decoder.list_to_record_batch(values)
+        return pa.RecordBatch.from_arrays(
+            [*decoded.columns, *metadata], schema=pa.schema([*decoded.schema, *schema.METADATA])
+        )
+
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "bench", "auto.offset.reset": "earliest"})
+    consumer.assign([TopicPartition(topic, each, 0) for each in consumer.list_topics(topic).topics[topic].partitions])
+    with tempfile.TemporaryDirectory() as folder:
+        writer, batches, held = None, [], 0
+        left = meter.count
+        while left:
+            messages = consumer.consume(min(left, 5_000), 1.0)
+            if not messages:
+                continue
+            meter.add(min(len(messages), left - 1))
+            left -= len(messages)
+            batches.append(rows(messages))
+            held += len(messages)
+            if held >= 50_000 or not left:
+                table = pa.Table.from_batches(batches)
+                if writer is None:
+                    writer = pq.ParquetWriter(
+                        f"{folder}/{topic}.parquet",
+                        table.schema,
+                        compression="zstd",
+                        compression_level=1,
+                        use_dictionary=["_topic", "_epoch", "_event_type", "_source"],
+                    )
+                writer.write_table(table)
+                batches, held = [], 0
+        assert writer is not None
+        writer.close()
+    meter.add(1)
+
+
 def work(app: Any) -> None:
     import faust
 
@@ -158,7 +268,10 @@ if __name__ == "__main__":
         "waybill": waybill,
         "grpc.aio": grpc_aio,
         "delivery": delivery,
+        "bare-archive": bare_archive,
+        "archive": archive,
     }[name]
-    running = contestant(Meter(int(count)), *where)
+    warm_up = 0.0 if contestant in {archive, bare_archive} else WARM_UP
+    running = contestant(Meter(int(count), warm_up), *where)
     if running is not None:
         asyncio.run(running)

@@ -13,6 +13,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import compaction
 import consumers
 import isolation
 from confluent_kafka import Producer
@@ -77,6 +78,7 @@ def main() -> None:
         out.print(table(results))
         out.print("two consumers, one of them in trouble by turns")
         out.print(isolation.table(isolation.measure(HOME, stack.kafka, free_port, ROUNDS)))
+        out.print(compaction.table(compaction.measure(HOME, EVENTS, ROUNDS)))
     finally:
         if service:
             service.kill()

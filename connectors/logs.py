@@ -15,8 +15,8 @@ import structlog
 #: ten times a second.
 REPEAT = 5.0
 _CHATTY = ("aiokafka", "kafka")
-#: Faust's services, ours among them, say at each step that they start and stop.
-_QUIET = (*_CHATTY, "faust", "mode", "connectors.kafka")
+#: Faust's services, ours among them, say at each step that they start and stop; clients of S3 show what they carry.
+_QUIET = (*_CHATTY, "faust", "mode", "connectors.kafka", "aiobotocore", "botocore", "s3fs")
 #: A traceback for each text of a consumer that is not UTF-8.
 _SILENT = ("grpc",)
 
@@ -70,10 +70,11 @@ def config() -> dict[str, Any]:
         cache_logger_on_first_use=True,
     )
     last: list[structlog.types.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    # Without local variables: they hold payloads and may hold secrets.
     if sys.stderr.isatty():
-        last.append(structlog.dev.ConsoleRenderer())
+        shown = structlog.dev.RichTracebackFormatter(show_locals=False)
+        last.append(structlog.dev.ConsoleRenderer(exception_formatter=shown))
     else:
-        # Without local variables: they hold payloads and may hold secrets.
         traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         last += [structlog.processors.ExceptionRenderer(traceback), structlog.processors.JSONRenderer(default=str)]
     return {

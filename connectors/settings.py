@@ -4,11 +4,12 @@ import glob
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, PrivateAttr, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from connectors import yaml_source
@@ -16,11 +17,13 @@ from connectors.access import Access
 from connectors.kafka_connect import Rest
 from connectors.local import state
 from connectors.secret import FORM, Secret
-from connectors.shapes import Bytes, FilePath, Host, Port, Seconds, Shape, Text, host_text, path_text
+from connectors.shapes import Bytes, FilePath, Host, Port, Seconds, Shape, Text, beside, host_text, path_text
 from connectors.tls import Tls
 from connectors.yaml_source import ConfigError, Document, Finding, KeyPath, Place
 
 __all__ = [
+    "S3",
+    "BucketFolder",
     "ConfigError",
     "Finding",
     "Kafka",
@@ -169,9 +172,71 @@ class Worker(Shape):
     it ends itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class BucketFolder:
+    """Part of a bucket of S3; ``folder`` is empty for all of it."""
+
+    bucket: str
+    folder: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.folder}".rstrip("/")
+
+
+#: Neither what means something in patterns, URLs or SQL, nor `=`, which readers take for a column.
+_BUCKET_FOLDER = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/(?!\.)[A-Za-z0-9_.-]+)*)/?")
+
+
+def _lake_root(value: object, info: ValidationInfo) -> Path | BucketFolder:
+    if isinstance(value, Path | BucketFolder):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be a path")  # noqa: TRY004 - pydantic wants it
+    if match := _BUCKET_FOLDER.fullmatch(value):
+        return BucketFolder(match[1], match[2].removeprefix("/"))
+    if "://" in value:
+        raise ValueError("must be a folder, or s3://bucket/folder with letters, digits, `-`, `_` and `.`")
+    return beside(value, info)
+
+
+def _endpoint(url: str) -> str:
+    if not re.fullmatch(r"https?://[\w.\[-][^/?#]*/?", url):
+        raise ValueError("must be a URL such as https://objects.internal:9000")
+    return url
+
+
+class S3(Shape):
+    endpoint_url: Annotated[Url, AfterValidator(_endpoint)] | None = None
+    """URL of an object store; without it that of AWS."""
+
+    region: Text | None = None
+    """Region of the bucket; without it that of the AWS default chain."""
+
+    access_key_id: Text | None = None
+    """Who Waybill is to the store; without it the AWS default chain says so."""
+
+    secret_access_key: Secret | None = None
+    """Where the key's secret is."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise PydanticCustomError(
+                "unpaired", "has one of `access-key-id` and `secret-access-key`; write both, or neither"
+            )
+        return self
+
+
 class Lake(Shape):
-    root: FilePath = Field(examples=["../.waybill/lake"])
-    """Folder of the Parquet lake."""
+    root: Annotated[Path | BucketFolder, PlainValidator(_lake_root)] = Field(examples=["../.waybill/lake"])
+    """Folder of the Parquet lake, or ``s3://bucket/folder``."""
+
+    s3: S3 | None = None
+    """How to reach the bucket, if the lake is in one."""
+
+    scratch: FilePath | None = None
+    """Where unfinished files of a lake on S3 are; a lake in a folder has them there.  Default: a folder of this user
+    beneath the system's for temporary files."""
 
     segment_bytes: Bytes = 128 << 20
     """A segment is closed at this size."""
@@ -181,6 +246,19 @@ class Lake(Shape):
 
     memory_bytes: Bytes = 256 << 20
     """What a sink holds in memory at most, over all partitions."""
+
+    quarantine_limit: Annotated[int, Field(ge=0)] = 1000
+    """Records of one segment that may go to quarantine; with more, and more than 1 % of the segment's, its partition is
+    held."""
+
+    main_file_bytes: Annotated[Bytes, Field(ge=1 << 20)] = 128 << 20
+    """About how large the compactor makes files; it waits until there is enough of a topic for one,"""
+
+    compact_age: Annotated[float, Field(gt=0, le=7 * 86_400)] = 86_400.0
+    """or until an event has waited so many seconds."""
+
+    hot_retention: Annotated[float, Field(ge=3_600, le=30 * 86_400)] = 86_400.0
+    """Seconds that segments stay after they were compacted: longer than the longest query."""
 
 
 class Sources(Shape):
@@ -274,6 +352,6 @@ def sources(document: Document) -> Sources | None:
 def _with_environment(document: Document, environment: Mapping[str, str]) -> Document:
     for name, key in ENVIRONMENT.items():
         if value := environment.get(name):
-            text = str(Path(value).absolute()) if name in _PATHS else value
+            text = str(Path(value).absolute()) if name in _PATHS and "://" not in value else value
             document = document.overridden(key, text, Place(f"${name}", 1, 1))
     return document

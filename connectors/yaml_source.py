@@ -114,7 +114,7 @@ def is_secret(path: KeyPath) -> bool:
     match path:
         case ("kafka", "sasl", "password", *_) | ("connect", "url", *_) | ("connect", "login", "password", *_):
             return True
-        case ("outboxes", _, "database" | "password", *_):
+        case ("outboxes", _, "database" | "password", *_) | ("lake", "s3", "endpoint-url" | "secret-access-key", *_):
             return True
         case _:
             return False
@@ -124,6 +124,8 @@ def is_private(path: KeyPath) -> bool:
     """Whether people may have written a secret as the value at ``path``, if only for want of the right place."""
     match path:
         case ("kafka", "sasl") | ("connect",) | ("connect", "login") | ("outboxes",) | ("outboxes", _):
+            return True
+        case ("lake", "s3") | ("lake", "s3", _):
             return True
         case _:
             return is_secret(path)

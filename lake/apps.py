@@ -35,7 +35,6 @@ def build(config: settings.Settings, **options: Any) -> App:
     """The app of one sink process, which holds a scratch folder of the lake until it ends; ``options`` are Faust's."""
     catalog = schemas.load(config.descriptors)
     chains = chains_of(config, catalog.events)
-    prepare(chains.storage, catalog.events)
     topics = [event.topic for event in catalog.events]
     defaults = {
         "id": "waybill-lake",
@@ -46,12 +45,15 @@ def build(config: settings.Settings, **options: Any) -> App:
     }
     app = App(
         bounds=Bounds(UNBOUNDED, UNBOUNDED, UNBOUNDED, config.lake.memory_bytes),
+        fetch_bytes=config.lake.memory_bytes // 4,
+        fetch_together=True,
         drain_timeout=DRAIN_TIMEOUT,
-        needs=topics,
+        wants=topics,
         way_out=WAY_OUT,
         stall_timeout=config.worker.stall_timeout,
         **{**defaults, **options},
     )
+    app.prepare.append(lambda: prepare(chains.storage, catalog.events))
     sink = Sink(chains)
     sink.bind(app)
     app.consume(sink.archive, *topics, name="archive")

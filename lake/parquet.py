@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,37 +9,53 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.rows import RowBuilder
+from lake.spool import Spool
+
+#: Columns that grow within a segment: written as differences, and with the limits by which a reader passes over rows.
+#: Limits of the others cost a tenth of the time, and exclude next to nothing.
+_GROWING = ["_offset", "_timestamp", "_time"]
+#: Values between two looks at a page's size.
+_STRIDE = 16_384
+#: Bytes that Arrow keeps of each row group's columns until the file is closed, and of the last column beside them.
+_COLUMN_MEMORY, _PAGE_MEMORY = 560, 128 << 10
 
 
 class SegmentFile:
-    """Of one segment."""
+    """Of one segment.  ``spool`` is where it goes: whether its disk has room does not matter before that ends."""
 
     def __init__(self, scratch: Path, builder: RowBuilder) -> None:
         self.path = scratch / f".{uuid.uuid4().hex}.tmp"
+        self.spool = Spool(self.path)
         self.rows = 0
+        #: Bytes in memory until it is closed; what ``spool`` holds is not among them.
+        self.memory = 0
         self._schema = builder.schema
-        self._out = pa.OSFile(str(self.path), "wb")
         self._parquet = pq.ParquetWriter(
-            self._out,
+            pa.PythonFile(self.spool, "w"),
             builder.schema,
             compression="zstd",
             compression_level=1,
             use_dictionary=builder.repeating_columns,
+            write_statistics=_GROWING,
+            column_encoding=dict.fromkeys(_GROWING, "DELTA_BINARY_PACKED"),
+            write_batch_size=_STRIDE,
         )
 
     @property
     def size(self) -> int:
-        """Bytes written, until it is closed."""
-        return int(self._out.tell())
+        """Bytes written."""
+        return self.spool.tell()
 
     def write(self, table: pa.Table) -> None:
         """One row group."""
         self._parquet.write_table(table)
         self.rows += table.num_rows
+        self.memory = (self.memory or _PAGE_MEMORY) + _COLUMN_MEMORY * sum(map(_columns, self._schema.types))
 
     def close(self, metadata: dict[str, str]) -> None:
         self._parquet.add_key_value_metadata(metadata)
-        self._close()
+        self._parquet.close()
+        self.memory = 0
 
     def tables_from(self, offset: int) -> Iterator[pa.Table]:
         """Of the closed file, the rows at ``offset`` and above."""
@@ -51,11 +66,10 @@ class SegmentFile:
                     yield rest.cast(self._schema)
 
     def discard(self) -> None:
-        if not self._out.closed:
-            with suppress(OSError):  # the disk may be full: why it is discarded
-                self._close()
-        self.path.unlink()
-
-    def _close(self) -> None:
+        self.spool.discard()
         self._parquet.close()
-        self._out.close()
+
+
+def _columns(kind: pa.DataType) -> int:
+    """How many of Parquet's columns it takes."""
+    return sum(_columns(kind.field(i).type) for i in range(kind.num_fields)) or 1

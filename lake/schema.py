@@ -5,7 +5,7 @@ ones; everything may be null.  ``docs/lake-types.md`` is the mapping as a table,
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -19,7 +19,8 @@ UNSIGNED_64 = pa.decimal128(20, 0)
 #: A message without fields.  A struct, not a bool: the day it gets a field, old files still read beside new ones.
 NOTHING = pa.struct([pa.field("_present", pa.bool_())])
 
-#: What the lake knows of every record.  ``_raw`` is the payload, byte for byte.
+#: What the lake knows of every record.  ``_raw`` is the payload, byte for byte.  The last is one that takes little: of
+#: each file that is being written, Arrow keeps the pages of the last column in memory.
 METADATA = pa.schema(
     [
         ("_topic", pa.string()),
@@ -29,13 +30,16 @@ METADATA = pa.schema(
         ("_timestamp", pa.timestamp("ms", "UTC")),
         ("_time", pa.timestamp("us", "UTC")),
         ("_key", pa.binary()),
+        ("_headers", pa.map_(pa.string(), pa.binary())),
+        ("_raw", pa.binary()),
         ("_event_id", pa.string()),
         ("_event_type", pa.string()),
         ("_source", pa.string()),
-        ("_headers", pa.map_(pa.string(), pa.binary())),
-        ("_raw", pa.binary()),
     ]
 )
+#: What readers' views and the folders of ``main/`` call the date of an event.
+DATE = "dt"
+
 _REPEATING = ["_topic", "_epoch", "_partition", "_event_type", "_source", "_headers.key_value.key"]
 
 _SCALARS = {
@@ -74,9 +78,10 @@ _WELL_KNOWN = {
 def event_schema(message: Descriptor) -> pa.Schema:
     """One column a field, in the order of their numbers.
 
-    A field that has the name of a metadata column (in any case: DuckDB's names know none) gets its number appended.
+    A field that has the name of a metadata column, or ``dt``, in any case, gets its number appended.
     """
-    return pa.schema([field.with_name(column_name(field)) for field in _fields(message, frozenset())])
+    fields = _fields(message, frozenset()) or NOTHING
+    return pa.schema([field.with_name(column_name(field)) for field in fields])
 
 
 def segment_schema(message: Descriptor) -> pa.Schema:
@@ -85,7 +90,7 @@ def segment_schema(message: Descriptor) -> pa.Schema:
 
 
 def column_name(field: pa.Field) -> str:
-    taken = field.name.lower() in METADATA.names
+    taken = field.name.lower() in {*METADATA.names, DATE}
     return f"{field.name}_{field.metadata[FIELD_ID].decode()}" if taken else field.name
 
 
@@ -95,9 +100,36 @@ def fingerprint(schema: pa.Schema) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def conflicts(known: pa.Schema, new: pa.Schema) -> list[str]:
+    """A sentence for each column, whatever its case, whose type is another one now.
+
+    Of two types for one column Polars reads neither, and Arrow takes the first file's: a bool of 5 is true.
+    """
+    return list(_conflicts(known, new, ""))
+
+
 def repeating_columns(message: Descriptor) -> list[str]:
     """Parquet paths of the columns with few distinct values, enums and some metadata: those worth a dictionary."""
     return [*_enum_paths(message, "", frozenset()), *_REPEATING]
+
+
+def _conflicts(known: Iterable[pa.Field], new: Iterable[pa.Field], path: str) -> Iterator[str]:
+    before = {field.name.lower(): field.type for field in known}
+    for field in new:
+        if field.name.lower() in before:
+            yield from _conflict(before[field.name.lower()], field.type, f"{path}{field.name}")
+
+
+def _conflict(known: pa.DataType, new: pa.DataType, path: str) -> Iterator[str]:
+    if pa.types.is_struct(known) and pa.types.is_struct(new):
+        yield from _conflicts(known, new, f"{path}.")
+    elif pa.types.is_map(known) and pa.types.is_map(new):
+        yield from _conflict(known.key_type, new.key_type, f"{path}.key")
+        yield from _conflict(known.item_type, new.item_type, f"{path}.value")
+    elif pa.types.is_list(known) and pa.types.is_list(new):
+        yield from _conflict(known.value_type, new.value_type, f"{path}.element")
+    elif known != new:
+        yield f"column {path} was {known} and now is {new}"
 
 
 def _fields(message: Descriptor, above: frozenset[str]) -> list[pa.Field]:

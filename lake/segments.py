@@ -50,6 +50,24 @@ class Footer:
             _PREFIX + name: json.dumps(value) if name == "quarantined" else str(value) for name, value in fields.items()
         }
 
+    @classmethod
+    def decode(cls, key: str, metadata: Mapping[str, str]) -> "Footer":
+        """Of segment ``key``.  Problem if it does not say everything, or does not go on."""
+        following = next_offset(key, metadata)
+        try:
+            told = {name: metadata[_PREFIX + name] for name in cls.__slots__}
+            return cls(
+                start=int(told["start"]),
+                next=following,
+                rows=int(told["rows"]),
+                quarantined=tuple(json.loads(told["quarantined"])),
+                topic_id=told["topic_id"],
+                schema=told["schema"],
+                writer=told["writer"],
+            )
+        except (KeyError, ValueError) as error:
+            raise Problem(f"{key} is no segment of the lake: its footer lacks {error}; move the file away") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -59,6 +77,8 @@ class Limits:
     segment_age: float
     """Seconds since the segment's first record."""
     memory_bytes: int
+    quarantine: int = 1000
+    """Records of one segment that may go to quarantine before its partition is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +95,8 @@ class Remainder:
     start: int
 
 
-Rotation = Literal["size", "age"]
+#: Why a segment is closed: its limits, the memory of all, its partition that goes to another sink, the end of this one.
+Rotation = Literal["size", "age", "memory", "revoke", "shutdown"]
 
 
 def folder(topic: str, epoch: str) -> str:
@@ -95,13 +116,19 @@ def schema_key(topic: str, fingerprint: str) -> str:
     return f"{folder(topic, 'schema')}/{fingerprint}.parquet"
 
 
+def parse(key: str) -> tuple[Chain, int] | None:
+    """Chain and start of segment ``key``; None for other names."""
+    match = _KEY.fullmatch(key)
+    return match and (Chain(match["topic"], match["epoch"], int(match["partition"])), int(match["start"]))
+
+
 def newest(keys: Iterable[str]) -> dict[Chain, int]:
     """Start of the last segment of each chain among ``keys``; other names are passed over."""
     found: dict[Chain, int] = {}
     for key in keys:
-        if match := _KEY.fullmatch(key):
-            chain = Chain(match["topic"], match["epoch"], int(match["partition"]))
-            found[chain] = max(found.get(chain, 0), int(match["start"]))
+        if parsed := parse(key):
+            chain, start = parsed
+            found[chain] = max(found.get(chain, 0), start)
     return found
 
 
@@ -119,6 +146,11 @@ def rotation(size: int, age: float, limits: Limits) -> Rotation | None:
     if size >= limits.segment_bytes:
         return "size"
     return "age" if age >= limits.segment_age else None
+
+
+def spoilt(rejected: int, decoded: int, limit: int) -> bool:
+    """Whether a segment rejects so many of its records that the fault is not theirs: over ``limit`` and over 1 %."""
+    return rejected > limit and rejected * 100 > rejected + decoded
 
 
 def after_lost_race(end: int, winner_next: int) -> Adopted | Remainder:

@@ -10,16 +10,17 @@ from faust.types import TP
 from mode import Service
 
 from connectors.kafka import App, Batch
+from connectors.kafka.holds import Halt
 from connectors.problems import Unreachable
-from lake.chains import Chains, Fetch, Finished
+from lake.chains import Answer, Chains, Fetch, Finished, Halted
 
 log = structlog.get_logger()
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Seconds between two looks at the age of segments, traffic or not.
-TICK = 1.0
+#: Seconds between two looks at the age of segments, traffic or not, and two at the lives of topics.
+TICK, LOOK = 1.0, 10.0
 #: Seconds that publishing a segment may take.
 PUBLISH = 60.0
 
@@ -27,8 +28,8 @@ PUBLISH = 60.0
 class Sink(Service):
     """Runs beside one app, to which it must be bound before that starts.
 
-    What the thread raises (disk full, a segment that cannot be read, a topic made anew) ends the worker: the next one
-    starts from the lake's own end.  A hole must never be silent.
+    What the thread raises ends the worker: the next one starts from the lake's own end.  A hole must never be silent.
+    A partition that cannot go on is held, and so are all of a topic that the lake cannot take in.
     """
 
     def __init__(self, chains: Chains, **kwargs: Any) -> None:
@@ -45,7 +46,7 @@ class Sink(Service):
         app.start_offsets = self.start_offsets
         app.gate.held_elsewhere = lambda: self._unseen + self.chains.held
         app.gate.on_drain.append(self.drain)
-        app.on_purpose.append(self._segment_not_full)
+        app.on_purpose += [lambda: self.chains.waits, self._segment_not_full]
 
     async def archive(self, batches: AsyncIterator[Batch]) -> None:
         """The body of the agent."""
@@ -59,26 +60,27 @@ class Sink(Service):
             self._arrived.set()
 
     async def start_offsets(self, partitions: set[TP]) -> dict[TP, int]:
-        """Where the chains of newly assigned partitions end, whatever the group has committed.
+        """Where the chains of newly assigned partitions end, whatever the group has committed.  Others are held.
 
-        Asked again while Kafka does not answer: the broker that was asked may be the one that just died.
+        Asked again while Kafka or the storage does not answer: the broker that was asked may be the one that just died.
         """
         wanted = [(tp.topic, tp.partition) for tp in partitions]
         while True:
             try:
                 starts = await self._run(self.chains.assign, wanted)
-            except Unreachable as error:
+            except Unreachable:  # the chains say so, and say it again
                 if self.app.should_stop:
                     raise
-                log.warning("An assignment waits for Kafka to confirm its topics.", error=str(error))
                 await asyncio.sleep(TICK)
             else:
-                return {TP(topic, partition): offset for (topic, partition), offset in starts.items()}
+                places = {TP(topic, partition): place for (topic, partition), place in starts.items()}
+                self.app.holds.add({tp: place for tp, place in places.items() if isinstance(place, Halt)})
+                return {tp: place for tp, place in places.items() if not isinstance(place, Halt)}
 
     async def drain(self) -> None:
         """Publish everything before partitions are given up.  What does not get done in time is read again."""
         await self._take_in()
-        self._finish(await self._run(self.chains.flush))
+        self._answer(await self._run(self.chains.flush, "shutdown" if self.app.should_stop else "revoke"))
 
     def _segment_not_full(self) -> str | None:
         """Why records that were read are not committed, if that is as it should be."""
@@ -88,6 +90,7 @@ class Sink(Service):
 
     async def on_start(self) -> None:
         self.add_future(self._work())
+        self.add_future(self._look())
 
     async def on_stop(self) -> None:
         """The thread stays: a consumer that joins while the app stops still asks for its offsets."""
@@ -108,16 +111,28 @@ class Sink(Service):
                 await self.app.crash(error)
                 return
 
+    async def _look(self) -> None:
+        """A topic that was made anew, or has appeared, begins a chain of its own in a new assignment."""
+        while not self.should_stop:
+            await self.sleep(LOOK)
+            if topics := await asyncio.to_thread(self.chains.changed):
+                log.warning("Topics were made anew: partitions are assigned again.", topics=topics)
+                await self.app.reassign()
+
     async def _take_in(self) -> None:
         """One hop to the thread, with whatever has arrived."""
         fetches, self._inbox = self._inbox, []
-        self._finish(await self._run(self.chains.step, fetches))
+        self._answer(await self._run(self.chains.step, fetches))
         self._unseen -= sum(fetch.size for fetch in fetches)
         self.app.gate.released()
 
-    def _finish(self, finished: list[Finished]) -> None:
-        for one in finished:
-            one.window.finish(one.offset)
+    def _answer(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            match answer:
+                case Finished(window, offset):
+                    window.finish(offset)
+                case Halted(window, topic, partition, halt) if window.live:
+                    self.app.holds.add({TP(topic, partition): halt})
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args, **kwargs))

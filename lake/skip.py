@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from connectors.kafka.holds import Halt
 from connectors.kafka.offsets import Groups
-from connectors.problems import Problem
-from lake.chains import Chains, Fetch
+from connectors.problems import Problem, Unreachable
+from lake.chains import Chains, Fetch, Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,19 @@ def find(chains: Chains, groups: Groups, topic: str, partition: int) -> Gap:
     if partition not in starts:
         raise Problem(f"{topic} has no partition {partition}")
     reached = chains.assign([(topic, partition)])[topic, partition]
+    if isinstance(reached, Halt):
+        raise Problem(f"the lake cannot go on with {topic}: {reached.gap}")
     if reached >= starts[partition]:
         raise Problem(f"nothing is to be skipped in {topic}[{partition}]: Kafka has all from offset {reached} on")
     return Gap(topic, partition, reached, starts[partition])
 
 
 def close(chains: Chains, gap: Gap) -> None:
-    """Publish a segment without rows over the gap, which ``find`` saw with the same ``chains``."""
+    """Publish a segment without rows over the gap, which ``find`` saw with the same ``chains``.
+
+    Raises Unreachable if the storage does not take it.
+    """
     window = _Window()
     chains.step([Fetch(window, gap.topic, gap.partition, [], gap.start, gap.end, 0)])
-    chains.flush()
+    if Finished(window, gap.end) not in chains.flush():
+        raise Unreachable(f"the lake did not take the gap of {gap.topic}[{gap.partition}]; the log says why, try again")

@@ -25,7 +25,15 @@ def pool_of(descriptor_set: bytes) -> DescriptorPool:
 
 
 @cache
+def _tests_pool():
+    return pool_of(compiled(Path(__file__).parent / "protos"))
+
+
+def of_tests(name):
+    """The message ``name`` of tests/protos."""
+    return _tests_pool().FindMessageTypeByName(f"lake_test.v1.{name}")
+
+
 def every_kind():
     """The message with every kind of field."""
-    pool = pool_of(compiled(Path(__file__).parent / "protos"))
-    return pool.FindMessageTypeByName("lake_test.v1.EveryKind")
+    return of_tests("EveryKind")

@@ -51,8 +51,10 @@ class App(faust.App):
     """A Faust app whose agents get batches (``consume``).
 
     ``drain_timeout`` (s) must exceed the longest piece of work.  ``start_offsets`` says where assigned partitions go
-    on; without it, where the group has committed.  ``needs`` names topics without which the worker does not start.
-    ``fetch_bytes`` bounds what is fetched ahead, over all partitions.
+    on; without it, where the group has committed.  ``needs`` names topics without which the worker does not start,
+    ``wants`` those that it reads as soon as they are there.
+    ``fetch_bytes`` bounds what is fetched ahead, over all partitions.  Each has an equal share of it, or, with
+    ``fetch_together``, what the others leave: for agents that never leave one partition unread.
 
     ``way_out`` tells a person what to do about a held partition (``holds``).  ``stall_timeout``: seconds after which
     the worker ends itself if it stands still (``watchdog``).
@@ -73,17 +75,20 @@ class App(faust.App):
         drain_timeout: float,
         start_offsets: StartOffsets | None = None,
         needs: Sequence[str] = (),
+        wants: Sequence[str] = (),
         way_out: str = WAY_OUT,
         stall_timeout: float = 300.0,
         fetch_max_wait_ms: int = 100,
         fetch_bytes: int = 50 << 20,
+        fetch_together: bool = False,
         **options: Any,
     ) -> None:
         use_loop("uvloop")  # before Faust makes its loop; a quarter more events for a CPU-second
         self.batch_topics: set[str] = set()
         self.bounds, self.drain_timeout, self.commit_timeout = bounds, drain_timeout, COMMIT_TIMEOUT
-        self.start_offsets, self.needs, self.access, self.way_out = start_offsets, needs, broker, way_out
-        self.fetch_bytes = fetch_bytes
+        self.start_offsets, self.access, self.way_out = start_offsets, broker, way_out
+        self.needs, self.wants = needs, wants
+        self.fetch_bytes, self.fetch_together = fetch_bytes, fetch_together
         self.prepare: list[Callable[[], None]] = []
         self.stall_timeout = stall_timeout
         self.assigned: frozenset[TP] | None = None  # None before the first assignment
@@ -91,6 +96,8 @@ class App(faust.App):
         self.hand_overs = HandOvers()
         #: Says what waits on purpose and may wait for long, if something does (see ``watchdog``).
         self.on_purpose: list[Callable[[], str | None]] = []
+        #: What a preparation waits for, if one does.
+        self.waits_to_start = ""
         #: How often somebody who waited for a worker of a pool got one.
         self.turns = 0
         self.assigning = asyncio.Lock()
@@ -145,12 +152,14 @@ class App(faust.App):
                 await asyncio.to_thread(step)
             except Problem as problem:
                 if isinstance(problem, Unreachable) and not isinstance(problem, Refused):
+                    self.waits_to_start = str(problem)
                     log.warning("waiting for Kafka", group=self.conf.id, error=str(problem))
                     await asyncio.sleep(1.0)
                     continue
                 log.error("the worker cannot start", group=self.conf.id, error=str(problem))  # noqa: TRY400 - says what to do; a traceback would not
                 raise SystemExit(1) from None
             else:
+                self.waits_to_start = ""
                 return
 
     def _refuse_missing_topics(self) -> None:
@@ -175,7 +184,7 @@ class App(faust.App):
     @property
     def excuses(self) -> tuple[str, ...]:
         """What waits on purpose."""
-        told = [waits() for waits in self.on_purpose]
+        told = [self.waits_to_start, *(waits() for waits in self.on_purpose)]
         if self.gate.sleeping:
             told.append(f"{self.gate.sleeping} pieces of work wait for their next try")
         if self.should_stop:
@@ -246,6 +255,11 @@ class App(faust.App):
                 raise
         topics = sorted({tp.topic for tp in assigned})
         log.info("partitions were assigned", group=self.conf.id, partitions=len(assigned), topics=topics)
+
+    async def reassign(self) -> None:
+        """Give the partitions up and have them assigned again, as in any rebalance."""
+        consumer: Any = self.consumer
+        await consumer._thread.rejoin()
 
     async def hand_over(
         self,

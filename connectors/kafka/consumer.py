@@ -19,23 +19,11 @@ if TYPE_CHECKING:
     from connectors.kafka.app import App
 
 
-def _event_of(batch: Any, last: Any, generation: int) -> ConsumerMessage:
-    """The whole batch as the value of one message, at the offset of its last record."""
-    tp = batch.tp
+def _message(tp: TP, record: Any, headers: Any, key: bytes | None, value: Any, generation: int) -> ConsumerMessage:
+    """Faust's, of ``record``; nobody asks for the kind of its timestamp, its checksum and its sizes."""
+    offset, seconds = record.offset, record.timestamp / 1000.0
     return ConsumerMessage(
-        tp.topic,
-        tp.partition,
-        last.offset,
-        last.timestamp / 1000.0,
-        last.timestamp_type,
-        [],
-        None,
-        batch,
-        None,
-        0,
-        0,
-        tp,
-        generation_id=generation,
+        tp.topic, tp.partition, offset, seconds, 0, headers, key, value, None, 0, 0, tp, generation_id=generation
     )
 
 
@@ -96,7 +84,12 @@ class Consumer(driver.Consumer):
             batch = gate.window(tp, app.origin(tp)).admit(records, start, end)
             app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if records:
-                yield tp, _event_of(batch, records[-1], app.consumer_generation_id)
+                # The whole batch as the value of one message, at the offset of its last record.
+                yield tp, _message(tp, records[-1], [], None, batch, app.consumer_generation_id)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        """A record of a table's changelog."""
+        return _message(tp, record, record.headers, record.key, record.value, self.app.consumer_generation_id)
 
     async def perform_seek(self) -> None:
         """Faust drops, without a word, whatever lies below the group's offset: 2,803 of 967,500 records once."""

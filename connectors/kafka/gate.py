@@ -33,7 +33,7 @@ class Gate:
     def __init__(self, group: str, bounds: Bounds, drain_timeout: float) -> None:
         self.group, self.bounds, self.drain_timeout = group, bounds, drain_timeout
         self.windows: dict[Any, Window] = {}
-        self.load = Load(low=bounds.pending // 2, on_release=self.released)
+        self.load = Load(on_release=self.released)
         self.open = False
         self.working = 0
         #: How many wait on purpose, in ``sleep``.
@@ -96,10 +96,13 @@ class Gate:
     async def wait_room(self, timeout: float) -> bool:  # noqa: ASYNC109 - the caller polls and must look at other things in between
         if self.full():
             self._room.clear()
+            self.load.waiting = True
             try:
                 await asyncio.wait_for(self._room.wait(), timeout)
             except TimeoutError:
                 return False
+            finally:
+                self.load.waiting = False
         return not self.full()
 
     def released(self) -> None:

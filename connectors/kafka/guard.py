@@ -113,7 +113,7 @@ class Guard:
         late = [each for each in self._late(now) if now >= self._told.get(each.topic, 0.0)]
         if late or now >= self._next_look:
             self._next_look = now + LOOK
-            self._look({*self.app.needs, *(each.topic for each in late)})
+            self._look({*self.app.needs, *self.app.wants, *(each.topic for each in late)})
         self._tell(late, now)
         if reasons := _blocked(self._watch, self.patience):
             self._give_up(reasons)
@@ -132,6 +132,13 @@ class Guard:
         if now >= self._next_repeat:
             self._next_repeat = now + REPEAT
             self.app.holds.alarm(self.app.holds.held)
+            if self._missing:
+                log.error(
+                    "topics are missing",
+                    group=self.app.conf.id,
+                    topics=self._missing,
+                    what_to_do="create them with `waybill topics apply`; they are read as soon as they are there",
+                )
         for each in late:
             self._told[each.topic] = now + REPEAT
             missing = each.topic in self._missing
@@ -148,9 +155,10 @@ class Guard:
             )  # fmt: skip
 
     def _judge(self, now: float) -> None:
-        asked = watchdog.suspects(self._watch, self.patience)
-        if not asked or now < self._next_inquiry:
+        suspects = watchdog.suspects(self._watch, self.patience)
+        if not suspects or now < self._next_inquiry:
             return
+        asked = [topic for topic in suspects if topic not in self._missing]  # Kafka would say nothing of the others
         self._next_inquiry = now + max(TICK, self.patience / 8)
         try:
             standing = self._standing(asked)
@@ -163,7 +171,7 @@ class Guard:
             held = {(tp.topic, tp.partition) for tp in self.app.holds.held}
             self._stuck = watchdog.stuck(standing, self.app.member_id, held)
         with self._lock:
-            self._watch = watch = watchdog.excused(self._watch, set(asked) - set(self._stuck))
+            self._watch = watch = watchdog.excused(self._watch, set(suspects) - set(self._stuck))
         if reasons := [why for topic, why in self._stuck.items() if watch.quiet(topic) >= self.patience]:
             self._give_up([*_blocked(watch, SLOW), *reasons])
 

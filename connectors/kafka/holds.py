@@ -1,4 +1,6 @@
-"""Partitions that are held: what comes next in them is gone, and skipping it is for a person to decide.
+"""Partitions that are held: they cannot go on, and what is to be done is for a person to decide.
+
+Either what comes next is gone (a ``Hold``), or the agent found that it cannot take it (a ``Halt``).
 
 A held partition is not fetched; the others go on.  It stays held until the partition is assigned anew.
 """
@@ -15,7 +17,7 @@ log = structlog.get_logger("waybill.engine")
 
 HELD = Gauge(
     "waybill_partitions_held",
-    "Partitions of this process that are not read, because the records that come next are gone.",
+    "Partitions of this process that are not read until somebody decides.",
     ["group", "topic"],
 )
 
@@ -41,22 +43,31 @@ class Hold:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The agent cannot go on at ``position`` (if it got so far): why, and what a person does about it."""
+
+    position: int | None
+    gap: str
+    way_out: str
+
+
 def judge(position: int, start: int, end: int) -> Hold | None:
     """Whether a partition must be held whose next record is at ``position`` while Kafka has ``[start, end)``."""
     return None if start <= position <= end else Hold(position, start, end)
 
 
 class Holds:
-    """The held partitions of one app.  ``way_out`` tells a person what to do about them."""
+    """The held partitions of one app.  ``way_out`` tells a person what to do about those whose records are gone."""
 
     def __init__(self, group: str, way_out: str) -> None:
         self.group, self.way_out = group, way_out
-        self.held: Mapping[TopicPartition, Hold] = {}
+        self.held: Mapping[TopicPartition, Hold | Halt] = {}
 
     def __contains__(self, tp: object) -> bool:
         return tp in self.held
 
-    def add(self, found: Mapping[TopicPartition, Hold]) -> None:
+    def add(self, found: Mapping[TopicPartition, Hold | Halt]) -> None:
         """Hold these partitions from now on."""
         if found:
             self._hold({**self.held, **found})
@@ -67,8 +78,9 @@ class Holds:
         if self.held:
             self._hold({})
 
-    def alarm(self, held: Mapping[TopicPartition, Hold]) -> None:
+    def alarm(self, held: Mapping[TopicPartition, Hold | Halt]) -> None:
         for tp, hold in held.items():
+            ends = {"log_start": hold.start, "log_end": hold.end} if isinstance(hold, Hold) else {}
             log.error(
                 "a partition is held: nothing of it is read until somebody decides",
                 group=self.group,
@@ -76,12 +88,11 @@ class Holds:
                 partition=tp.partition,
                 gap=hold.gap,
                 next_offset=hold.position,
-                log_start=hold.start,
-                log_end=hold.end,
-                what_to_do=self.way_out,
+                what_to_do=hold.way_out if isinstance(hold, Halt) else self.way_out,
+                **ends,
             )
 
-    def _hold(self, held: Mapping[TopicPartition, Hold]) -> None:
+    def _hold(self, held: Mapping[TopicPartition, Hold | Halt]) -> None:
         before, self.held = self.held, held
         for topic in {tp.topic for tp in (*before, *held)}:
             HELD.labels(self.group, topic).set(sum(tp.topic == topic for tp in held))

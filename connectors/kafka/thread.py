@@ -16,22 +16,25 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from connectors.kafka.connections import know_closed_ones
+from connectors.kafka.connections import ask_without_making, know_closed_ones
 from connectors.kafka.holds import Hold, judge
-from connectors.kafka.records import read_any_header_name
+from connectors.kafka.records import read_by_batches
 
 if TYPE_CHECKING:
     from connectors.kafka.app import App
 
 log = structlog.get_logger("waybill.engine")
 
-read_any_header_name()
+read_by_batches()
 know_closed_ones()
+ask_without_making()
 
 #: Milliseconds to wait for the ends of a log; without an answer its partition asks again at the next fetch.
 ENDS_TIMEOUT_MS = 10_000
 #: Bytes fetched ahead of one partition at most; more would not be faster.
 LARGEST_SHARE = 1 << 20
+#: Answers of brokers that may be on their way at once where all partitions are fetched together.
+PIECES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +196,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
         await self.call_thread(seek)
 
+    async def rejoin(self) -> None:
+        """Join the group anew, as if it rebalanced."""
+        await self.call_thread(self._ensure_consumer()._coordinator.request_rejoin)
+
     def share_buffers(self, partitions: int) -> None:
-        """Bound what is fetched ahead; of each partition aiokafka holds one batch of records at least."""
-        share = self.app.fetch_bytes // max(1, partitions)
-        self._ensure_consumer()._fetcher._max_partition_fetch_bytes = min(LARGEST_SHARE, share)
+        """Bound what is fetched ahead; of each partition aiokafka holds one batch of records at least.
+
+        Each partition has its share, whatever becomes of the others; where all are read together, all have the whole.
+        """
+        fetcher, whole = self._ensure_consumer()._fetcher, self.app.fetch_bytes
+        if self.app.fetch_together:
+            fetcher.bound, fetcher._fetch_max_bytes = whole, whole // PIECES
+            partitions = PIECES
+        fetcher._max_partition_fetch_bytes = min(LARGEST_SHARE, whole // max(1, partitions))
 
     async def keep_alive(self) -> None:
         """Show aiokafka that we live while nothing is fetched, else it leaves the group at max_poll_interval."""

@@ -42,22 +42,26 @@ class Load:
     pending: int = 0  # records admitted and not done
     uncommitted: int = 0  # records admitted since the last commit the broker accepted
     held: int = 0  # bytes of records that are not done, taken or forgotten
-    #: ``on_release`` is called when ``pending`` falls to ``low`` and when bytes are released.
-    low: int = 0
+    #: While somebody is ``waiting`` for room, ``on_release`` is called whenever there is more.
+    waiting: bool = False
     on_release: Callable[[], None] = field(default=lambda: None)
 
 
 class Batch:
     """The records of one partition from one poll, covering ``[start, next_offset)`` of its log."""
 
-    __slots__ = ("_done", "count", "event", "left", "next_offset", "number", "records", "size", "start", "tp", "window")
+    __slots__ = (
+        "_done", "_sizes", "count", "event", "left", "next_offset", "number", "records", "size", "start", "tp",
+        "window",
+    )  # fmt: skip
 
     def __init__(self, window: "Window", number: int, records: Sequence[Any], start: int, next_offset: int) -> None:
         self.window, self.number, self.tp = window, number, window.tp
         self.records = list(records)
         self.count = self.left = len(self.records)
         self.start, self.next_offset = start, next_offset
-        self.size = sum(map(_size, self.records))
+        self._sizes = list(map(_size, self.records))
+        self.size = sum(self._sizes)
         self.event: Any = None  # Faust keeps only a weak reference to the event a table write belongs to
         self._done = bytearray(self.count)
 
@@ -70,9 +74,10 @@ class Batch:
         """Record ``i`` needs no further work here.  Idempotent, in any order; frees the record."""
         if not self._done[i]:
             self._done[i] = 1
-            self.replace(i, None)
+            self.records[i], size = None, self._sizes[i]
             self.left -= 1
-            self.window.finished(self)
+            self.size -= size
+            self.window.finished(self, size)
 
     def forget(self, i: int) -> None:
         """Release the bytes of record ``i``, which stays undone: who goes on with it reads it again (``replace``)."""
@@ -80,8 +85,9 @@ class Batch:
 
     def replace(self, i: int, record: Any) -> None:
         """Hold ``record`` in the place of record ``i``."""
-        change = _size(record) - _size(self.records[i])
-        self.records[i] = record
+        size = _size(record)
+        change = size - self._sizes[i]
+        self.records[i], self._sizes[i] = record, size
         self.size += change
         self.window.resized(change)
 
@@ -93,7 +99,7 @@ class Batch:
 
     def take(self) -> list[Any]:
         """Hand all records over at once; whoever takes them answers with ``Window.finish``."""
-        records, self.records = self.records, []
+        records, self.records, self._sizes = self.records, [], []
         self.window.taken(self)
         return records
 
@@ -173,12 +179,15 @@ class Window:
             return None
         return self._batches[0].records[self._batches[0].prefix]
 
-    def finished(self, batch: Batch) -> None:
+    def finished(self, batch: Batch, size: int) -> None:
+        """A record of ``batch`` is done that held ``size`` bytes."""
         self.moves += 1
         if self.live:
-            self.load.pending -= 1
-            if self.load.pending == self.load.low:
-                self.load.on_release()
+            load = self.load
+            load.pending -= 1
+            load.held -= size
+            if load.waiting:
+                load.on_release()
         if not batch.left:
             self._pass_done()
 
@@ -213,17 +222,13 @@ class Window:
         """What a batch holds grew by ``change`` bytes."""
         if self.live:
             self.load.held += change
-            if change < 0:
+            if change < 0 and self.load.waiting:
                 self.load.on_release()
 
 
 def _size(record: Any) -> int:
     """Bytes that are held for a record."""
-    match record:
-        case None:
-            return 0
-        case Forgotten():
-            return FORGOTTEN_OVERHEAD
-        case _:
-            content = len(record.value or b"") + len(record.key or b"")
-            return RECORD_OVERHEAD + HEADER_OVERHEAD * len(record.headers) + content
+    if type(record) is Forgotten:
+        return FORGOTTEN_OVERHEAD
+    content = len(record.value or b"") + len(record.key or b"")
+    return RECORD_OVERHEAD + HEADER_OVERHEAD * len(record.headers) + content

@@ -11,7 +11,9 @@ import psycopg
 from connectors import schemas, settings
 from connectors.access import Access
 from examples.demo.ledger import Delivery, Facts, Stored, Subscription
+from lake import storage
 from lake.query import query
+from lake.storage import Storage
 from pipelines import config, replay_client, routing
 from pipelines.config import Consumer
 
@@ -29,7 +31,7 @@ def gather(told: settings.Settings, inboxes: Path, rolled_back: Path) -> Facts:
         arrivals=_arrivals(inboxes, consumers),
         open_dead_letters=open_dead_letters,
         replayed=replayed,
-        lake=_lake(told.lake.root, {subscription.topic for subscription in subscriptions}),
+        lake=_lake(storage.of(told.lake), {subscription.topic for subscription in subscriptions}),
     )
 
 
@@ -74,6 +76,6 @@ def _dead_letters(access: Access, consumers: Sequence[Consumer]) -> tuple[frozen
     return frozenset(found[False]), frozenset(found[True])
 
 
-def _lake(root: Path, topics: set[str]) -> Counter[Stored]:
+def _lake(lake: Storage, topics: set[str]) -> Counter[Stored]:
     selects = [f"SELECT _event_id, _topic, md5(_raw) FROM {topic}" for topic in sorted(topics)]
-    return Counter(Stored(*row) for row in query(root, " UNION ALL ".join(selects)).rows)
+    return Counter(Stored(*row) for row in query(lake, " UNION ALL ".join(selects)).rows)

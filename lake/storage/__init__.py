@@ -1,6 +1,6 @@
 """Where the lake's files lie."""
 
-from connectors.settings import Lake
+from connectors.settings import S3, BucketFolder, Lake
 from lake.storage.local import LocalStorage
 from lake.storage.objects import Storage, create_bytes, footer, probe, read_bytes, replace_bytes
 
@@ -9,4 +9,10 @@ __all__ = ["Storage", "create_bytes", "footer", "of", "probe", "read_bytes", "re
 
 def of(lake: Lake) -> Storage:
     """The storage that the settings name.  Nothing is asked of it, nor made in it, before it is used."""
-    return LocalStorage(lake.root)
+    match lake.root:
+        case BucketFolder():
+            from lake.storage.s3 import S3Storage  # noqa: PLC0415 - 30 MB that a lake in a folder does not need
+
+            return S3Storage(lake.root, lake.s3 or S3(), lake.scratch)
+        case _:
+            return LocalStorage(lake.root)

@@ -1,15 +1,15 @@
 """A lake in a folder."""
 
-import fcntl
 import os
-import shutil
 import uuid
 from pathlib import Path
-from typing import BinaryIO
-
-import duckdb
+from typing import TYPE_CHECKING, BinaryIO
 
 from lake.storage.objects import unusable
+from lake.storage.scratch import Scratch
+
+if TYPE_CHECKING:  # a sink does not need it, and it takes 12 MB
+    import duckdb
 
 
 class LocalStorage:
@@ -18,19 +18,17 @@ class LocalStorage:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._durable: set[Path] = set()
-        self._claimed: tuple[Path, int] | None = None
+        self._scratch = Scratch(root / "spool")
 
     def __str__(self) -> str:
         return str(self.root)
 
     @property
     def scratch(self) -> Path:
-        if self._claimed is None:
-            try:
-                self._claimed = _claim_scratch(self.root / "spool")
-            except OSError as error:
-                raise unusable(self.root, error) from error
-        return self._claimed[0]
+        try:
+            return self._scratch.folder
+        except OSError as error:
+            raise unusable(self.root, error) from error
 
     def create(self, source: Path, key: str) -> bool:
         target = self._prepared(source, key)
@@ -51,7 +49,7 @@ class LocalStorage:
     def keys(self, prefix: str) -> list[str]:
         return [
             os.path.relpath(os.path.join(folder, name), self.root)  # noqa: PTH118 - pathlib is slow with 100,000 files
-            for folder, _, names in os.walk(self.root / prefix)
+            for folder, _, names in os.walk(self.root / prefix, onerror=_unless_gone)
             for name in names
             if not name.startswith(".")
         ]
@@ -68,7 +66,7 @@ class LocalStorage:
     def uri(self, key: str) -> str:
         return str(self.root / key)
 
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def attach(self, connection: "duckdb.DuckDBPyConnection") -> None:
         """It reads folders by itself."""
 
     def _prepared(self, source: Path, key: str) -> Path:
@@ -84,34 +82,10 @@ class LocalStorage:
         return target
 
 
-def _claim_scratch(spool: Path) -> tuple[Path, int]:
-    """A new folder and the descriptor that locks it.  Folders whose lock is free are of dead processes: removed."""
-    spool.mkdir(parents=True, exist_ok=True)
-    gate = os.open(spool / ".lock", os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        for folder in spool.iterdir():
-            if folder.is_dir() and (lock := _lock(folder)) is not None:
-                shutil.rmtree(folder)
-                os.close(lock)
-        mine = spool / uuid.uuid4().hex
-        mine.mkdir()
-        lock = _lock(mine)
-    finally:
-        os.close(gate)
-    if lock is None:
-        raise BlockingIOError(f"{mine} is locked by another process")
-    return mine, lock
-
-
-def _lock(folder: Path) -> int | None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be listed must not look empty."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _sync(path: Path) -> None:

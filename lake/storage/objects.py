@@ -1,27 +1,36 @@
 """All the lake asks of a storage, and what is built on that alone."""
 
+import errno
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.problems import BadInput, Problem
+from connectors.problems import BadInput, Problem, Unreachable
+
+if TYPE_CHECKING:  # a sink does not need it, and it takes 12 MB
+    import duckdb
 
 #: Never deleted, so that every later start is refused at once.
 PROBE = "_lake/probe"
 
 
 class Storage(Protocol):
-    """Keys are relative paths with ``/``.  An object is seen whole or not at all, by everybody at once."""
+    """Keys are relative paths with ``/``.  An object is seen whole or not at all, by everybody at once.
+
+    All may raise Unreachable, while the storage is away, and BadInput, where somebody has to change something; a folder
+    raises OSError instead.
+    """
 
     @property
     def scratch(self) -> Path:
-        """Folder for unfinished files, of this process alone.  Raises BadInput where there can be none."""
+        """Folder for unfinished files, of this process alone.  Raises BadInput where there can be none, Unreachable
+        where there is no room.
+        """
 
     def create(self, source: Path, key: str) -> bool:
         """Make ``key`` of the finished file ``source`` (which stays), durably; False if ``key`` exists."""
@@ -44,7 +53,7 @@ class Storage(Protocol):
     def uri(self, key: str) -> str:
         """What DuckDB and people call ``key``; a ``*`` in it stays one."""
 
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def attach(self, connection: "duckdb.DuckDBPyConnection") -> None:
         """Let ``connection`` read what ``uri`` names."""
 
 
@@ -64,11 +73,13 @@ def read_bytes(storage: Storage, key: str) -> bytes:
 
 
 def footer(storage: Storage, key: str) -> dict[str, str]:
-    """The key-value metadata of a Parquet object."""
+    """The key-value metadata of a Parquet object.  Raises Problem if it is something else, and what ``open`` raises."""
     try:
         with storage.open(key) as file:
             metadata = pq.read_metadata(file).metadata or {}
     except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno:  # Arrow's own have none
+            raise
         raise Problem(f"{storage.uri(key)} cannot be read as Parquet: {error}; move the file away") from error
     return {name.decode(): value.decode() for name, value in metadata.items() if name != b"ARROW:schema"}
 
@@ -86,11 +97,14 @@ def probe(storage: Storage) -> None:
         )
 
 
-def unusable(what: object, error: OSError) -> BadInput:
+def unusable(
+    what: object, error: OSError, needs: str = "lake.root needs a local folder that can be written, with hard links"
+) -> Problem:
+    """Unreachable where waiting helps, else BadInput."""
     reason = error.strerror or str(error)
-    return BadInput(
-        f"{what} cannot hold a lake: {reason}; lake.root needs a local folder that can be written, with hard links"
-    )
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Unreachable(f"{what} takes nothing: {reason}; make room")
+    return BadInput(f"{what} cannot hold a lake: {reason}; {needs}")
 
 
 @contextmanager

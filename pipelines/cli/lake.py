@@ -1,6 +1,7 @@
 """``waybill lake``: questions to the Parquet lake."""
 
 import base64
+import csv
 import json
 import sys
 from datetime import date, time
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.cli import lake_compact, lake_export, lake_requarantine, lake_tables, lake_verify
+
 app = typer.Typer(help="The Parquet lake: every event, in columns.", no_args_is_help=True)
 
 #: Characters a line may have where nobody looks at a terminal.
@@ -20,18 +23,36 @@ _UNLIMITED = 1_000_000
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: a list of objects.")]
 
+app.command("compact")(lake_compact.compact)
+app.command("export")(lake_export.export)
+app.command("tables")(lake_tables.tables)
+app.command("verify")(lake_verify.verify)
+app.command("requarantine")(lake_requarantine.requarantine)
+app.add_typer(lake_requarantine.app, name="quarantine")
+
 
 @app.command()
 def sql(
     statement: Annotated[str, typer.Argument(help="DuckDB SQL.", metavar="SQL")],
     *,
     as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with names of columns in its first line.")] = False,
 ) -> None:
-    """Run a statement over the lake's views: one per topic, and <topic>_latest with each event once."""
+    """Run a statement over the lake's views: one per topic, and <topic>_latest with each event once.
+
+    Times are in UTC; begin with "SET TimeZone = 'Europe/Berlin';" for others.
+    """
     from connectors import settings
+    from lake import storage
     from lake.query import query
 
-    result = query(settings.load().lake.root, statement)
+    with lake_export.percent("DuckDB") as progress:
+        result = query(storage.of(settings.load().lake), statement, progress)
+    if as_csv:
+        out = csv.writer(sys.stdout, lineterminator="\n")
+        out.writerow(result.columns)
+        out.writerows(map(_csv_cell, row) for row in result.rows)
+        return
     if as_json:
         rows = [dict(zip(result.columns, map(_plain, row), strict=True)) for row in result.rows]
         typer.echo(json.dumps(rows, ensure_ascii=False))
@@ -98,6 +119,12 @@ def _scalar(value: Any) -> Any:
             return value.isoformat()
         case _:
             return str(value)
+
+
+def _csv_cell(value: Any) -> Any:
+    """What has an inside is JSON."""
+    plain = _plain(value)
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | dict | bool) else plain
 
 
 def _cell(value: Any) -> str:

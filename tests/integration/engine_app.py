@@ -4,7 +4,7 @@ faust -A engine_app:app worker     env: BOOTSTRAP, TOPIC, GROUP, LEDGER, SECONDS
 HAND_OVER_TO (a topic, instead of the ledger), METRICS_PORT, STALL_TIMEOUT, MAX_POLL_INTERVAL
 
 What a record's value begins with: ``wait``: until the file LEDGER.go is there, on purpose; ``stall``: for ever, in the
-agent; ``block``: for ever, and the event loop with it.
+agent; ``block``: for ever, and the event loop with it; ``anew``: and the partitions are assigned anew.
 """
 
 import asyncio
@@ -63,6 +63,8 @@ async def work(batch: Batch, record: object) -> bool:
             await app.gate.sleep(0.5)
     elif value.startswith(b"block"):
         threading.Event().wait()
+    elif value.startswith(b"anew"):
+        await app.reassign()
     if "HAND_OVER_TO" in ENV:
         return await app.hand_over(batch, ENV["HAND_OVER_TO"], record.key, value, [])
     await asyncio.sleep(float(ENV["SECONDS"]))

@@ -42,6 +42,19 @@ def test_a_worker_told_to_stop_and_one_that_joins_repeat_nothing(engine: Engine)
     assert sum(engine.seen().values()) == 4000
 
 
+def test_an_app_that_has_its_partitions_assigned_anew_loses_and_repeats_nothing(engine: Engine) -> None:
+    worker = engine.worker()
+    for times in range(1, 4):
+        engine.produce(300)
+        engine.produce(1, value=b"anew")
+        engine.produce(300)
+        engine.wait(lambda times=times: engine.said().count("partitions were assigned") == 1 + times)
+    engine.wait(lambda: len(engine.seen()) == 3 * 601)
+    engine.wait(lambda: engine.lag() == 0)
+    assert sum(engine.seen().values()) == 3 * 601
+    assert worker.poll() is None
+
+
 def test_aborted_records_are_not_delivered_and_markers_leave_no_lag(engine: Engine) -> None:
     producer = Producer({"bootstrap.servers": engine.bootstrap, "transactional.id": engine.topic, "linger.ms": 5})
     producer.init_transactions(20)

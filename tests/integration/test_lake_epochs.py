@@ -60,3 +60,13 @@ def test_a_kafka_that_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(epochs, "TIMEOUT", 1.0)
     with pytest.raises(Unreachable, match=r"Kafka at 127\.0\.0\.1:9 .* does not answer"):
         TopicIds(Access("127.0.0.1:9"))(["any"])
+
+
+def test_a_missing_topic_does_not_hide_the_lives_of_others(stack: Stack, admin: AdminClient) -> None:
+    name = f"epochs_{uuid.uuid4().hex[:12]}"
+    make(admin, name)
+    identify = TopicIds(Access(stack.kafka))
+    ids = ids_of(identify, name)
+    lives = identify.lives(["no_such_topic", name])
+    assert lives[name] == ids[name]
+    assert "does not exist" in str(lives["no_such_topic"])

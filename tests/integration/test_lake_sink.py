@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -37,6 +38,10 @@ message ParcelWeighed {{
   uint64 number = 1;
   repeated string labels = 2;
 }}
+message ParcelLost {{
+  option (waybill.v1.event) = {{topic: "{second}"}};
+  uint64 number = 1;
+}}
 """
 
 
@@ -47,7 +52,7 @@ def free_port() -> int:
 
 
 class Lake:
-    """Sinks of one group over one topic, on a lake of their own."""
+    """Sinks of one group over one topic, on a lake of their own.  Its catalog has a ``second`` one."""
 
     def __init__(self, bootstrap: str, admin: AdminClient, folder: Path, segment_age: float) -> None:
         self.bootstrap, self.admin, self.folder = bootstrap, admin, folder
@@ -55,30 +60,35 @@ class Lake:
         self.root = folder / "lake"
         self.log = (folder / "log").open("ab")
         self.workers: list[subprocess.Popen[bytes]] = []
-        self.closing, self.supervisor = threading.Event(), None
         self.port = 0
-        self.make_topic()
+        self.second = f"parcel_lost_{uuid.uuid4().hex[:8]}"
+        self.make_topic(self.topic)
         self.configure(segment_age)
         event = schemas.load(folder / "descriptors.binpb").event(self.topic)
         self.message = GetMessageClass(event.descriptor)
 
-    def configure(self, segment_age: float) -> None:
+    def configure(self, segment_age: float, quarantine_limit: int = 1000) -> None:
         protos = self.folder / "protos"
-        (protos / "waybill/v1").mkdir(parents=True)
+        (protos / "waybill/v1").mkdir(parents=True, exist_ok=True)
         (protos / "waybill/v1/options.proto").write_bytes((ROOT / "proto/waybill/v1/options.proto").read_bytes())
-        (protos / "parcels.proto").write_text(PROTO.format(topic=self.topic))
+        (protos / "parcels.proto").write_text(PROTO.format(topic=self.topic, second=self.second))
         (self.folder / "descriptors.binpb").write_bytes(compiled(protos))
         (self.folder / "waybill.yaml").write_text(
             f"""
 kafka: {{bootstrap-servers: "{self.bootstrap}", session-timeout: 6}}
 descriptors: descriptors.binpb
 consumers: [consumers/*.yaml]
-lake: {{root: lake, segment-bytes: 100000, segment-age: {segment_age}, memory-bytes: 4000000}}
+lake:
+  root: lake
+  segment-bytes: 100000
+  segment-age: {segment_age}
+  memory-bytes: 4000000
+  quarantine-limit: {quarantine_limit}
 """
         )
 
-    def make_topic(self) -> None:
-        for future in self.admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)]).values():
+    def make_topic(self, name: str) -> None:
+        for future in self.admin.create_topics([NewTopic(name, PARTITIONS, 1)]).values():
             future.result(20)
 
     def environment(self) -> dict[str, str]:
@@ -98,7 +108,12 @@ lake: {{root: lake, segment-bytes: 100000, segment-age: {segment_age}, memory-by
         return self.message(number=int(number), labels=["fragile"] * (int(number) % 3)).SerializeToString()
 
     def produce(
-        self, numbers: range, *, transactions: bool = False, value: Callable[[int], bytes | None] | None = None
+        self,
+        numbers: range,
+        *,
+        transactions: bool = False,
+        value: Callable[[int], bytes | None] | None = None,
+        topic: str = "",
     ) -> None:
         """Hundreds in transactions of which every fourth is aborted, or all plainly."""
         settings = {"bootstrap.servers": self.bootstrap, "linger.ms": 5}
@@ -109,9 +124,9 @@ lake: {{root: lake, segment-bytes: 100000, segment-age: {segment_age}, memory-by
             if transactions:
                 producer.begin_transaction()
             for number in range(at, min(at + 100, numbers.stop)):
-                headers = [("ce_id", f"id-{number}".encode()), ("ce_type", b"lake_test.v1.ParcelWeighed")]
+                headers = [("ce_id", f"id-{number}".encode())]
                 content = value(number) if value else self.payload(number)
-                producer.produce(self.topic, content, f"key-{number}", number % PARTITIONS, headers=headers)
+                producer.produce(topic or self.topic, content, f"key-{number}", number % PARTITIONS, headers=headers)
             assert producer.flush(20) == 0
             if transactions:
                 producer.abort_transaction(20) if at // 100 % 4 == 3 else producer.commit_transaction(20)
@@ -139,8 +154,12 @@ lake: {{root: lake, segment-bytes: 100000, segment-age: {segment_age}, memory-by
         consumer.close()
         return found
 
-    def files(self) -> list[Path]:
-        return sorted(self.root.glob(f"hot/{self.topic}/*/0*.parquet"))
+    def files(self, topic: str = "") -> list[Path]:
+        return sorted(self.root.glob(f"hot/{topic or self.topic}/*/0*.parquet"))
+
+    def said(self) -> str:
+        """By all workers."""
+        return (self.folder / "log").read_text()
 
     def rows(self) -> list[tuple[int, int, bytes, int]]:
         """Partition, offset, payload and decoded number of each row."""
@@ -186,7 +205,7 @@ lake: {{root: lake, segment-bytes: 100000, segment-age: {segment_age}, memory-by
     def wait(self, condition: Callable[[], object], timeout: float = 40, *, working: bool = True) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
-            if working and not self.supervisor:
+            if working:
                 assert any(worker.poll() is None for worker in self.workers), f"no worker lives, see {self.log.name}"
             assert time.monotonic() < deadline, f"not in {timeout} s; {len(self.rows())} rows, see {self.log.name}"
             threading.Event().wait(0.1)
@@ -216,17 +235,6 @@ lake: {{root: lake, segment-bytes: 100000, segment-age: {segment_age}, memory-by
             return 0.0
         return float(next(line.split()[-1] for line in lines if line.startswith(name + " ")))
 
-    def keep_running(self) -> None:
-        """From now on a worker that ends gets a successor, as under any supervisor."""
-
-        def supervise() -> None:
-            while not self.closing.wait(0.2):
-                if self.workers[-1].poll() is not None:
-                    self.worker()
-
-        self.supervisor = threading.Thread(target=supervise)
-        self.supervisor.start()
-
     def waybill(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [Path(sys.executable).with_name("waybill"), "lake", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, env=self.environment())
@@ -244,9 +252,6 @@ lake: {{root: lake, segment-bytes: 100000, segment-age: {segment_age}, memory-by
         assert worker.wait(40) == 0
 
     def close(self) -> None:
-        self.closing.set()
-        if self.supervisor:
-            self.supervisor.join()
         for worker in self.workers:
             worker.kill()
             worker.wait()
@@ -344,7 +349,7 @@ def test_a_partition_whose_next_records_are_gone_is_held_and_told_until_the_lake
     lake.wait(lambda: len(lake.rows()) == 670)
     held = f'waybill_partitions_held{{group="{lake.group}",topic="{lake.topic}"}}'
     lake.wait(lambda: lake.metric(held) == 1)
-    said = (lake.folder / "log").read_text()
+    said = lake.said()
     assert "offsets 100 to 149 are gone" in said
     assert "waybill lake skip" in said
 
@@ -360,16 +365,82 @@ def test_a_partition_whose_next_records_are_gone_is_held_and_told_until_the_lake
 
 def test_a_topic_made_anew_under_a_running_sink_starts_a_chain_of_its_own(lake: Lake) -> None:
     lake.produce(range(400))
-    lake.worker()
+    worker = lake.worker()
     lake.wait(lambda: len(lake.rows()) == 400)
     (old,) = {path.parent for path in lake.files()}
     lake.admin.delete_topics([lake.topic])[lake.topic].result(20)
     lake.wait(lambda: lake.topic not in lake.admin.list_topics(timeout=10).topics)
-    lake.make_topic()
+    lake.make_topic(lake.topic)
     lake.produce(range(1000, 1900))
-    lake.keep_running()
     lake.wait(lambda: len(lake.rows()) == 1300)
     (new,) = {path.parent for path in lake.files()} - {old}
     rows = duckdb.sql(f"SELECT _partition, _offset, number FROM read_parquet('{new}/*.parquet')").fetchall()
     assert sorted(map(int, (number for *_, number in rows))) == list(range(1000, 1900))
     assert {(partition, offset) for partition, offset, _ in rows} == set(lake.in_kafka())
+    assert worker.poll() is None, "without a restart"
+
+
+def test_a_topic_that_is_made_while_a_sink_runs_is_archived_without_a_restart(lake: Lake) -> None:
+    lake.produce(range(400))
+    worker = lake.worker()
+    lake.wait(lambda: len(lake.rows()) == 400)
+    assert "topics are missing" in lake.said()
+    lake.make_topic(lake.second)
+    lake.produce(range(100), topic=lake.second)
+    lake.produce(range(400, 500))
+    lake.wait(lambda: len(lake.files(lake.second)) >= PARTITIONS)
+    lake.wait(lambda: len(lake.rows()) == 500)
+    assert worker.poll() is None
+
+
+def test_a_sink_that_was_stopped_and_overtaken_wakes_up_without_harm(lake: Lake) -> None:
+    lake.produce(range(400))
+    sleeper = lake.worker()
+    lake.wait(lambda: lake.metric("waybill_lake_commit_age_seconds") > 0)
+    sleeper.send_signal(signal.SIGSTOP)
+    lake.worker()
+    lake.produce(range(400, 1600))
+    lake.wait(lambda: len(lake.rows()) == 1600)
+    sleeper.send_signal(signal.SIGCONT)
+    lake.wait(lambda: lake.assigned() == [2, 2])
+    lake.produce(range(1600, 2000))
+    lake.wait(lambda: len(lake.rows()) >= 2000)
+    assert sorted((partition, offset) for partition, offset, *_ in lake.rows()) == sorted(lake.in_kafka())
+    assert all(worker.poll() is None for worker in lake.workers)
+
+
+def test_a_storage_that_takes_nothing_for_a_while_ends_no_sink_and_loses_nothing(lake: Lake) -> None:
+    lake.produce(range(400))
+    worker = lake.worker()
+    lake.wait(lambda: len(lake.rows()) == 400)
+    here, away = lake.root / "hot" / lake.topic, lake.folder / "away"
+    here.rename(away)
+    lake.produce(range(400, 20_000))
+    lake.wait(lambda: lake.metric("waybill_lake_storage_away_seconds") > 3)
+    lake.wait(lambda: lake.metric("waybill_lake_due_segments") >= PARTITIONS)
+    assert lake.metric("waybill_lake_held_bytes") < 5_000_000, "reading stops at the bound of the memory"
+    assert "The lake's storage takes nothing" in lake.said()
+    away.rename(here)
+    lake.wait(lambda: len(lake.rows()) == 20_000)
+    lake.wait(lambda: lake.lag() == 0)
+    assert sorted((partition, offset) for partition, offset, *_ in lake.rows()) == sorted(lake.in_kafka())
+    assert worker.poll() is None
+
+
+def test_a_partition_of_garbage_is_held_until_the_limit_is_raised_and_all_others_go_on(lake: Lake) -> None:
+    lake.configure(1.0, quarantine_limit=10)
+    lake.produce(range(400), value=lambda number: BAD if number % PARTITIONS == 2 else lake.payload(number))
+    worker = lake.worker()
+    lake.wait(lambda: len(lake.rows()) == 300)
+    held = f'waybill_partitions_held{{group="{lake.group}",topic="{lake.topic}"}}'
+    lake.wait(lambda: lake.metric(held) == 1)
+    lake.produce(range(400, 800))
+    lake.wait(lambda: len(lake.rows()) == 600)
+    assert "100 of 100 records from offset 0 on cannot be decoded" in lake.said()
+    assert (lake.quarantined(), lake.end()[2]) == ([], 0)
+    lake.stop(worker)
+    lake.configure(1.0, quarantine_limit=100)
+    lake.worker()
+    lake.wait(lambda: len(lake.rows()) == 700)
+    assert sorted(lake.quarantined()) == [(2, offset) for offset in range(100)]
+    lake.wait(lambda: lake.lag() == 0)

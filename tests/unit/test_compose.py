@@ -82,6 +82,18 @@ def test_every_example_consumer_has_a_worker_in_its_own_network_and_replay_and_t
         assert consumer.address in SERVICES[consumer.name]["entrypoint"]
 
 
+def test_the_lake_is_compacted_where_its_worker_writes_it() -> None:
+    command = SERVICES["compactor"]["command"]
+
+    assert command[:2] == ["lake", "compact"]
+    assert (
+        1
+        <= float(command[command.index("--every") + 1])
+        < settings.load(ROOT / "config" / "compose.yaml").lake.hot_retention
+    )
+    assert SERVICES["compactor"]["volumes"] == SERVICES["lake"]["volumes"]
+
+
 def test_ports_are_published_on_the_loopback_only() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from connectors.kafka.holds import Hold, Holds, judge
+from connectors.kafka.holds import Halt, Hold, Holds, judge
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
@@ -26,6 +26,19 @@ def test_a_partition_is_held_exactly_if_its_next_record_is_not_in_the_log(positi
 )
 def test_the_gap_is_told_in_offsets(hold: Hold, words: str) -> None:
     assert hold.gap.startswith(words)
+
+
+def test_a_partition_that_the_agent_halted_is_told_with_a_way_out_of_its_own() -> None:
+    holds = Holds("group of test_holds", "do this")
+    with capture_logs() as lines:
+        holds.add(
+            {TP("a", 0): Halt(7, "records are garbage", "do that"), TP("b", 0): Halt(None, "no topic", "make it")}
+        )
+    assert [(line["gap"], line["next_offset"], line["what_to_do"]) for line in lines] == [
+        ("records are garbage", 7, "do that"),
+        ("no topic", None, "make it"),
+    ]
+    holds.clear()
 
 
 def test_held_partitions_are_counted_by_topic_and_told_with_the_way_out_until_the_next_assignment() -> None:

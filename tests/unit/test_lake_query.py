@@ -1,91 +1,86 @@
+import csv
+import io
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from descriptors import every_kind
 from typer.testing import CliRunner
+from written_lake import WrittenLake
 
-from connectors.problems import BadInput
-from connectors.schemas import EventType
-from lake import layout, schema, views
+from connectors.problems import BadInput, Problem
+from lake import schema, snapshot
 from lake.query import query
 from lake.storage.local import LocalStorage
 from pipelines.cli import lake as command
 
-EVENT = EventType("every_kind", "lake_test.v1.EveryKind", "", every_kind())
-OTHER = EventType("some.other-topic", "lake_test.v1.Part", "", every_kind().file.message_types_by_name["Part"])
-COLUMNS = schema.segment_schema(EVENT.descriptor)
+COLUMNS = schema.segment_schema(every_kind())
 
 
 @pytest.fixture
-def root(tmp_path):
-    layout.prepare(LocalStorage(tmp_path), [EVENT, OTHER])
-    return tmp_path
+def lake(tmp_path):
+    return WrittenLake(tmp_path, "every_kind", COLUMNS)
 
 
-def write(root, name, *rows):
-    folder = root / "hot/every_kind/an-epoch"
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), COLUMNS), folder / name)
+def test_every_topic_has_its_columns_before_its_first_row(lake):
+    assert query(lake.storage, "SELECT * FROM every_kind").columns == (*COLUMNS.names, "dt")
+    assert query(lake.storage, "SELECT count(*) FROM every_kind_latest").rows == [(0,)]
 
 
-def test_every_topic_has_its_columns_before_its_first_row(root):
-    assert query(root, "SELECT * FROM every_kind").columns == tuple(COLUMNS.names)
-    assert query(root, 'SELECT count(*) FROM "some.other-topic_latest"').rows == [(0,)]
+def test_an_unknown_view_names_those_that_the_lake_has_and_the_nearest(lake):
+    WrittenLake(lake.root, "other")
+    known = "every_kind, every_kind_latest, other, other_latest"
+    with pytest.raises(BadInput, match=f"evry_kind does not exist(.|\\n)*views {known}; did you mean `every_kind`"):
+        query(lake.storage, "SELECT * FROM evry_kind JOIN other USING (_event_id)")
 
 
-def test_preparing_a_lake_again_changes_nothing_and_keeps_topics_that_the_catalog_lost(root):
-    before = {path: path.read_bytes() for path in root.rglob("*.parquet")}
-    layout.prepare(LocalStorage(root), [EVENT])
-    assert {path: path.read_bytes() for path in root.rglob("*.parquet")} == before
-    assert query(root, 'SELECT count(*) FROM "some.other-topic"').rows == [(0,)]
+def test_a_wrong_statement_and_a_missing_lake_are_bad_input(lake, tmp_path_factory):
+    with pytest.raises(BadInput, match="no_such_column"):
+        query(lake.storage, "SELECT no_such_column FROM every_kind")
+    with pytest.raises(BadInput, match="syntax error"):
+        query(lake.storage, "SELEC")
+    with pytest.raises(BadInput, match=r"there is no lake in .* yet; `waybill worker lake`"):
+        query(LocalStorage(tmp_path_factory.mktemp("empty")), "SELECT 1")
 
 
-def test_latest_shows_the_newest_of_the_records_that_carry_one_event(root):
-    early, late = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
-    write(root, "a.parquet", {"_event_id": "1", "_timestamp": late, "_offset": 5, "int32": 2})
-    write(root, "b.parquet", {"_event_id": "1", "_timestamp": early, "_offset": 9, "int32": 1}, {"_event_id": "2"})
-    assert query(root, "SELECT count(*) FROM every_kind").rows == [(3,)]
-    assert query(root, "SELECT int32 FROM every_kind_latest ORDER BY _event_id").rows == [(2,), (None,)]
+def test_no_variable_of_the_program_is_a_table(lake):
+    topics = snapshot.topics(lake.storage)
+    with pytest.raises(BadInput, match="topics does not exist"):
+        query(lake.storage, "SELECT * FROM topics")
+    assert topics == ["every_kind"]
 
 
-def test_a_view_has_the_columns_of_all_its_files_new_and_old(root):
-    write(root, "b.parquet", {"int32": 1})
-    old = pa.table({"_offset": [7], "gone": ["still here"]})
-    pq.write_table(old, root / "hot/every_kind/an-epoch/a.parquet")
-    assert query(root, "SELECT _offset, gone, int32 FROM every_kind ORDER BY gone NULLS LAST").rows == [
-        (7, "still here", None),
-        (None, None, 1),
-    ]
+def test_a_file_that_cannot_be_read_is_a_problem_that_names_it(lake):
+    key = lake.append({"int32": 1})
+    (lake.root / key).write_bytes(b"PAR1 no more PAR1")
+    with pytest.raises(Problem, match=key):
+        query(lake.storage, "SELECT int32 FROM every_kind")
 
 
-def test_a_topic_named_like_the_latest_view_of_another_keeps_its_own():
-    assert views.definitions(["a", "a_latest"]).count('VIEW "a_latest"') == 1
+def test_times_are_in_utc_unless_a_statement_says_otherwise(lake):
+    lake.append({"timestamp": datetime(2026, 7, 1, 23, tzinfo=UTC)})
+    day = "SELECT CAST(timestamp AS DATE)::VARCHAR FROM every_kind"
+    assert query(lake.storage, day).rows == [("2026-07-01",)]
+    assert query(lake.storage, f"SET TimeZone = 'Europe/Berlin'; {day}").rows == [("2026-07-02",)]
 
 
-def test_views_work_in_plain_duckdb_in_the_folder_of_the_lake(root, monkeypatch):
-    monkeypatch.chdir(root)
-    connection = duckdb.connect()
-    connection.execute((root / "views.sql").read_text())
-    assert connection.execute("SELECT count(*) FROM every_kind").fetchall() == [(0,)]
-
-
-def test_a_wrong_statement_and_a_missing_lake_are_bad_input(root, tmp_path_factory):
-    with pytest.raises(BadInput, match="no_such_topic"):
-        query(root, "SELECT * FROM no_such_topic")
-    with pytest.raises(BadInput, match=r"there is no lake in .* yet .*waybill worker lake"):
-        query(tmp_path_factory.mktemp("empty"), "SELECT 1")
+def test_how_far_a_statement_is_is_told(lake):
+    told = []
+    query(
+        lake.storage,
+        "SELECT count(*) FROM range(40_000) a, range(40_000) b WHERE a.range % 7 = b.range % 5",
+        told.append,
+    )
+    assert told
+    assert max(told) <= 100
 
 
 @pytest.fixture
-def sql(root, tmp_path_factory, monkeypatch):
+def sql(lake, tmp_path_factory, monkeypatch):
     file = tmp_path_factory.mktemp("config") / "waybill.yaml"
     file.write_text(
-        f"kafka: {{bootstrap-servers: 'nowhere:1'}}\ndescriptors: d\nconsumers: []\nlake: {{root: '{root}'}}\n"
+        f"kafka: {{bootstrap-servers: 'nowhere:1'}}\ndescriptors: d\nconsumers: []\nlake: {{root: '{lake.root}'}}\n"
     )
     monkeypatch.setenv("WAYBILL_CONFIG", str(file))
 
@@ -97,10 +92,8 @@ def sql(root, tmp_path_factory, monkeypatch):
     return run
 
 
-def test_sql_prints_json_that_any_reader_understands(root, sql):
-    write(
-        root,
-        "a.parquet",
+def test_sql_prints_json_that_any_reader_understands(lake, sql):
+    lake.append(
         {
             "_raw": b"\xff",
             "_headers": [("a", b"\x01")],
@@ -109,7 +102,7 @@ def test_sql_prints_json_that_any_reader_understands(root, sql):
             "double": float("inf"),
             "uint64_to_uint64": [(Decimal(7), Decimal(8))],
             "strings": ["ä"],
-        },
+        }
     )
     names = "_raw, _headers, timestamp, uint64, double, uint64_to_uint64, strings, int32, timestamp::DATE AS day"
     assert json.loads(sql("--json", f"SELECT {names} FROM every_kind")) == [
@@ -127,8 +120,8 @@ def test_sql_prints_json_that_any_reader_understands(root, sql):
     ]
 
 
-def test_sql_prints_a_table_in_which_no_value_can_play_tricks_on_the_terminal(root, sql):
-    write(root, "a.parquet", {"string": "[red]\x1b[2J", "int32": 42})
+def test_sql_prints_a_table_in_which_no_value_can_play_tricks_on_the_terminal(lake, sql):
+    lake.append({"string": "[red]\x1b[2J", "int32": 42})
     printed = sql("SELECT string, int32 FROM every_kind")
     assert "[red]\\x1b[2J" in printed
     assert "42" in printed
@@ -137,3 +130,12 @@ def test_sql_prints_a_table_in_which_no_value_can_play_tricks_on_the_terminal(ro
 
 def test_a_statement_without_an_answer_prints_an_empty_list(sql):
     assert json.loads(sql("--json", "SET threads = 1")) == []
+
+
+def test_sql_prints_csv_in_which_what_has_an_inside_is_json(lake, sql):
+    lake.append({"string": 'a "b", c', "int32s": [1, 2], "bool": True, "timestamp": datetime(2026, 7, 1, tzinfo=UTC)})
+    printed = sql("--csv", "SELECT string, int32s, bool, timestamp, bytes FROM every_kind")
+    assert list(csv.reader(io.StringIO(printed))) == [
+        ["string", "int32s", "bool", "timestamp", "bytes"],
+        ['a "b", c', "[1, 2]", "true", "2026-07-01T00:00:00+00:00", ""],
+    ]

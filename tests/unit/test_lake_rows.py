@@ -1,4 +1,5 @@
 import io
+import time
 from datetime import UTC, datetime
 
 import fastavro
@@ -6,7 +7,11 @@ import pyarrow as pa
 import pytest
 from aiokafka.structs import ConsumerRecord
 from descriptors import every_kind
+from effort import examples
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from connectors.schemas import EventType
 from lake.quarantine import container
@@ -61,22 +66,64 @@ def test_a_row_holds_the_event_and_all_that_the_record_said():
     }
 
 
+@pytest.fixture
+def far_from_utc(monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
         (b"2026-11-28T18:54:01.123456Z", datetime(2026, 11, 28, 18, 54, 1, 123456, UTC)),
         (b"2026-11-28T20:54:01+02:00", datetime(2026, 11, 28, 18, 54, 1, tzinfo=UTC)),
         (b"2026-11-28T18:54:01.123456789Z", datetime(2026, 11, 28, 18, 54, 1, 123456, UTC)),
+        (b"2026-11-28T18:54:01.5", datetime(2026, 11, 28, 18, 54, 1, 500000, UTC)),
+        (b"2026-11-28", datetime(2026, 11, 28, tzinfo=UTC)),
         (b"0001-01-01T00:00:00+23:59", None),
         (b"yesterday", None),
         (b"\xff", None),
     ],
 )
+@pytest.mark.usefixtures("far_from_utc")
 def test_the_time_of_an_event_is_the_header_s_and_null_where_that_is_none(sent, kept):
     first = record(1, headers=(("ce_time", b"2026-01-01T00:00:00Z"),))
     alone = rows(record(1, headers=(("ce_time", sent),)))
     beside = rows(first, record(2, headers=(("ce_time", sent),)))
     assert [row["_time"] for row in alone + beside] == [kept, datetime(2026, 1, 1, tzinfo=UTC), kept]
+
+
+SMALL = RowBuilder(EventType("small", "google.protobuf.Timestamp", "", Timestamp.DESCRIPTOR))
+TIMES = st.from_regex(
+    r"(0000|0001|2026|9999)-(02|12)-(01|28|29|31)[T ](00|23|24):(00|59)(:(00|59|60)(\.[0-9]{0,7})?)?"
+    r"(Z|[+-](00|05|23|24):?(00|30|60)?|)",
+    fullmatch=True,
+)
+VALUES = st.none() | st.sampled_from(["", "7", "google.protobuf.Timestamp", "\0", "é"]) | TIMES
+NAMES = st.sampled_from(["ce_id", "ce_type", "ce_source", "ce_time", "x"])
+ALIKE = st.lists(NAMES, max_size=5).flatmap(
+    lambda names: st.lists(st.tuples(*(st.tuples(st.just(name), VALUES) for name in names)), min_size=1, max_size=4)
+)
+MIXED = st.lists(st.lists(st.tuples(NAMES, VALUES), max_size=4).map(tuple), max_size=4)
+
+
+@settings(max_examples=examples(300))
+@given(ALIKE | MIXED, st.booleans())
+def test_what_a_record_becomes_does_not_depend_on_the_headers_of_those_beside_it(several, bad):
+    records = [
+        record(i, b"", headers=tuple((name, value and value.encode()) for name, value in headers))
+        for i, headers in enumerate(several)
+    ]
+    if bad and records:
+        records[0] = record(0, b"", headers=(("ce_id", b"\xff"), ("ce_time", b"\xff")))
+    together, rejected = SMALL.build(CHAIN, records)
+    alone = [SMALL.build(CHAIN, [one]) for one in records]
+    assert [one for _, them in alone for one in them] == rejected
+    found = [row for batch in together for row in batch.to_pylist()]
+    assert found == [row for batches, _ in alone for batch in batches for row in batch.to_pylist()]
 
 
 def test_a_record_without_headers_or_key_is_a_row_that_its_place_identifies():
@@ -106,7 +153,7 @@ def test_a_time_that_no_reader_could_show_is_null(timestamp):
 
 REJECTED = {
     "null": (None, HEADERS, "no payload: the record's value is null"),
-    "not protobuf": (b"\xff" * 20, HEADERS, "failed to decode Protobuf message"),
+    "not protobuf": (b"\xff" * 20, HEADERS, "Error parsing message"),
     "another type": (
         b"",
         (("ce_type", b"other.v1.Event"),),

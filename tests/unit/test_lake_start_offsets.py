@@ -3,14 +3,19 @@ from types import SimpleNamespace
 
 import pytest
 from faust.types import TP
+from structlog.testing import capture_logs
 
+from connectors.kafka.holds import Halt, Holds
 from connectors.problems import Unreachable
 from lake import sink
+from lake.chains import Halted
 from lake.sink import Sink
+
+HALT = Halt(None, "the topic does not exist", "make it")
 
 
 class Chains:
-    """Finds no Kafka so many times."""
+    """Finds no Kafka, or no storage, so many times; partition 1 cannot go on."""
 
     def __init__(self, failures):
         self.failures = failures
@@ -19,20 +24,51 @@ class Chains:
         self.failures -= 1
         if self.failures >= 0:
             raise Unreachable("Kafka does not answer")
-        return dict.fromkeys(partitions, 7)
+        return {(topic, partition): HALT if partition else 7 for topic, partition in partitions}
 
 
 def started(failures, *, stops, monkeypatch):
+    """Where partitions begin, and which are held."""
     monkeypatch.setattr(sink, "TICK", 0.001)
     service = Sink(Chains(failures))
-    service.app = SimpleNamespace(should_stop=stops)
-    return asyncio.run(service.start_offsets({TP("t", 0)}))
+    service.app = SimpleNamespace(should_stop=stops, holds=Holds("group of test_lake_start_offsets", ""))
+    return asyncio.run(service.start_offsets({TP("t", 0), TP("t", 1)})), service.app.holds.held
 
 
-def test_an_assignment_waits_for_a_kafka_that_does_not_answer(monkeypatch):
-    assert started(3, stops=False, monkeypatch=monkeypatch) == {TP("t", 0): 7}
+def test_an_assignment_waits_for_what_does_not_answer(monkeypatch):
+    assert started(3, stops=False, monkeypatch=monkeypatch)[0] == {TP("t", 0): 7}
 
 
-def test_a_sink_that_stops_does_not_wait_for_kafka(monkeypatch):
+def test_partitions_that_cannot_go_on_are_held_and_have_no_place(monkeypatch):
+    assert started(0, stops=False, monkeypatch=monkeypatch) == ({TP("t", 0): 7}, {TP("t", 1): HALT})
+
+
+def test_a_sink_that_stops_does_not_wait(monkeypatch):
     with pytest.raises(Unreachable):
         started(3, stops=True, monkeypatch=monkeypatch)
+
+
+def test_a_topic_in_another_life_has_the_partitions_assigned_anew_and_is_told(monkeypatch):
+    monkeypatch.setattr(sink, "LOOK", 0.001)
+    found, reassigned = iter([[], ["parcels"], [], ["parcels"]]), []
+
+    class App:
+        async def reassign(self):
+            reassigned.append(1)
+            if len(reassigned) == 2:
+                service.set_shutdown()
+                service._stopped.set()
+
+    service = Sink(SimpleNamespace(changed=lambda: next(found)))
+    service.app = App()
+    with capture_logs() as lines:
+        asyncio.run(service._look())
+    assert [line["topics"] for line in lines] == [["parcels"], ["parcels"]]
+
+
+def test_a_window_that_is_over_cannot_hold_the_partition_of_the_next_one():
+    service = Sink(SimpleNamespace())
+    service.app = SimpleNamespace(holds=Holds("group of test_lake_start_offsets", ""))
+    over, live = SimpleNamespace(live=False), SimpleNamespace(live=True)
+    service._answer([Halted(over, "t", 0, HALT), Halted(live, "t", 1, HALT)])
+    assert service.app.holds.held == {TP("t", 1): HALT}

@@ -29,6 +29,10 @@ PLACES = (
     "outboxes: {shop: {password: %s}}",
     "outboxes:\n  shop: %s",
     "outboxes: %s",
+    "lake: {root: l, s3: {access-key-id: i, secret-access-key: %s}}",
+    "lake: {root: l, s3: {endpoint-url: %s}}",
+    "lake:\n  root: l\n  s3:\n    access-key-id: %s",
+    "lake: {root: l, s3: %s}",
 )
 
 
@@ -85,6 +89,8 @@ def test_a_password_in_the_file_or_in_a_url_is_refused() -> None:
         PLACES[0] % "open": "`password` is a secret, which the file must not hold: write ${env:NAME} or ${file:PATH}",
         PLACES[4] % "https://u:open@c": "`url` holds a password, which the file must not: write it beside the URL",
         PLACES[8] % "postgresql://u:open@h/d": "`database` holds a password, which the file must not: write it beside",
+        PLACES[12] % "open": "`secret-access-key` is a secret, which the file must not hold: write ${env:NAME} or",
+        PLACES[13] % "https://u:open@s3": "`endpoint-url` holds a password, which the file must not: write it beside",
     }
     for text, message in texts.items():
         _, findings = settings.inspect(document(f"{text}\n{LEAST}"), {})

@@ -8,7 +8,7 @@ from marked import document, places, where
 
 from connectors import settings, yaml_source
 from connectors.problems import BadInput, Unreachable
-from connectors.settings import ConfigError
+from connectors.settings import BucketFolder, ConfigError
 
 LEAST = """
 kafka: {bootstrap-servers: "kafka:9092"}
@@ -63,6 +63,24 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
     assert (read.lake.root, read.metrics.port) == (tmp_path / "lake", 9999)
 
 
+@pytest.mark.parametrize(
+    ("root", "bucket", "folder"),
+    [
+        ("s3://bucket", "bucket", ""),
+        ("s3://bucket/", "bucket", ""),
+        ("s3://my.bucket-1/lake/v_2.0/", "my.bucket-1", "lake/v_2.0"),
+    ],
+)
+def test_a_lake_may_be_in_a_bucket_whoever_says_so(tmp_path: Path, root: str, bucket: str, folder: str) -> None:
+    of_file = settings.load(path := written(tmp_path, LEAST.replace("root: lake", f"root: {root}")))
+    of_environment, _ = settings.inspect(document(LEAST, str(path)), {"WAYBILL_LAKE_ROOT": root})
+
+    assert of_environment
+    for read in (of_file, of_environment):
+        assert read.lake.root == BucketFolder(bucket, folder)
+        assert str(read.lake.root) == root.rstrip("/")
+
+
 def test_a_wrong_override_is_a_finding_that_names_the_variable() -> None:
     _, findings = settings.inspect(document(LEAST, "waybill.yaml"), {"WAYBILL_METRICS_PORT": "http"})
 
@@ -108,6 +126,15 @@ def test_local_means_the_running_stack(tmp_path: Path, monkeypatch: pytest.Monke
         ("lake: {root: x, segment-age: ▸-1}", "`segment-age` must be more than 0, not -1"),
         ("lake: {root: ▸1}", "`root` must be a path, not 1"),
         ("lake: {root: ▸''}", '`root` must be a path, not ""'),
+        ("lake: {root: ▸'s3://'}", "`root` must be a folder, or s3://bucket/folder with letters, digits, `-`, `_` and"),
+        ("lake: {root: ▸'s3://Bucket'}", "`root` must be a folder, or s3://bucket/folder"),
+        ("lake: {root: ▸'s3://bucket/../x'}", "`root` must be a folder, or s3://bucket/folder"),
+        ("lake: {root: ▸'s3://bucket/a=b'}", "`root` must be a folder, or s3://bucket/folder"),
+        ("lake: {root: ▸'gs://bucket'}", "`root` must be a folder, or s3://bucket/folder"),
+        ("lake: {root: s3://bucket, s3: ▸{access-key-id: x}}", "`s3` has one of `access-key-id` and `secret"),
+        ("lake: {root: s3://bucket, s3: {endpoint-url: ▸minio}}", "`endpoint-url` must be a URL such as https://objects."),
+        ("lake: {root: s3://bucket, s3: {▸key: x}}", "unknown key `key`; the keys here are `endpoint-url`, `region`"),
+        ("lake: {root: s3://bucket, scratch: ▸1}", "`scratch` must be a path, not 1"),
         ("consumers: ▸teams/*.yaml", "`consumers` must be a list, not teams/*.yaml"),
         ("consumers: [▸{}]", "`consumers` must be text, not keys with values"),
         ("max-message-bytes: ▸1MiB", "`max-message-bytes` must be 4194304 or more, not 1MiB"),

@@ -13,6 +13,8 @@ from connectors.local import kafka
 
 #: The largest file, in bytes, that a sink can write on a full disk: empty ones fit, segments do not.
 FULL = 512
+#: What it says then.
+TAKES_NOTHING = "The lake's storage takes nothing"
 #: Seconds in which a fault must have begun to hurt, and a command to succeed, though Kafka may be away.
 PATIENCE = 120.0
 #: Seconds that a part of the stack may take to start again, on a machine with much else to do.
@@ -56,11 +58,11 @@ def _freeze(rig: Rig, fault: Fault) -> None:
 
 
 def _fill_disk(rig: Rig, fault: Fault) -> None:
-    """Until a sink has met it: while Kafka is away, none writes."""
-    before = rig.journal.crashes("lake")
+    """Until a sink has met it: while Kafka is away, none writes.  It waits, and goes on by itself."""
+    before = rig.fleet.said("lake", TAKES_NOTHING)
     with rig.fleet.full_disk("lake", FULL):
         last(fault.seconds)
-        wait_until(lambda: rig.journal.crashes("lake") > before, PATIENCE, "a sink ends because the disk is full")
+        wait_until(lambda: rig.fleet.said("lake", TAKES_NOTHING) > before, PATIENCE, "a sink meets the full disk")
 
 
 def _group(fault: Fault) -> str:

@@ -44,10 +44,6 @@ class Journal:
             self._add(Entry(what, start, time.time(), cause, process, consumer))
             self.say(f"{what}: over")
 
-    def crashes(self, group: str) -> int:
-        """How often members of a group ended by themselves."""
-        return sum(1 for entry in self.entries if entry.crash and entry.what.startswith(f"{group}-"))
-
     def _add(self, entry: Entry) -> None:
         self.entries.append(entry)
         with self.path.open("a") as file:
@@ -97,6 +93,10 @@ class Fleet:
 
     def _running(self, group: str) -> list[Member]:
         return [member for member in self.members if member.group == group and member.process]
+
+    def said(self, group: str, words: str) -> int:
+        """How often members of a group have written these words to their logs."""
+        return sum(log.read_text(errors="replace").count(words) for log in self.logs.glob(f"{group}-*.log"))
 
     # -- what is done to them
 
