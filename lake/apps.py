@@ -44,7 +44,7 @@ def build(config: settings.Settings, **options: Any) -> App:
         "broker_session_timeout": config.kafka.session_timeout,
     }
     app = App(
-        bounds=Bounds(UNBOUNDED, UNBOUNDED, UNBOUNDED, config.lake.memory_bytes),
+        bounds=Bounds(UNBOUNDED, UNBOUNDED, UNBOUNDED, config.lake.memory_bytes * 3 // 4),
         fetch_bytes=config.lake.memory_bytes // 4,
         fetch_together=True,
         drain_timeout=DRAIN_TIMEOUT,

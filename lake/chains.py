@@ -322,7 +322,7 @@ class Chains:
         for window in segments.to_spill(unwritten, budget):
             answers += self._alone(window, self._tails[window].segment.spill)
         held = {window: tail.segment.held for window, tail in self._tails.items() if not tail.segment.closed}
-        for window in segments.to_spill(held, budget * 3 // 2):  # its row groups' columns cost memory until then
+        for window in segments.to_spill(held, budget * 5 // 4):  # its row groups' columns cost memory until then
             self._tails[window].due = self._tails[window].due or "memory"
         return answers
 

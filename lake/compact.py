@@ -6,11 +6,12 @@ by, and looks the same whoever did it (``lake.compaction``).
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import pyarrow.parquet as pq
 import structlog
 
 from connectors.problems import BadInput, Problem, Unreachable
@@ -18,7 +19,7 @@ from connectors.settings import Lake
 from lake import compaction, layout, segments, snapshot
 from lake.compaction import Commit, Intent, Waiting
 from lake.inventory import declared
-from lake.merge import Progress, merge
+from lake.merge import READERS, Progress, merge, opened
 from lake.storage import Storage, create_bytes, footer
 
 log = structlog.get_logger()
@@ -91,21 +92,28 @@ def run(
     reports = [Report(topic) for topic in topics]
     try:
         for report in reports:
-            try:
+            with _noted(report):
                 while _step(storage, policy, report, everything=everything, clock=clock, begun=begun):
                     pass
-            except Unreachable:
-                raise
-            except Problem as problem:
-                report.problems.append(str(problem))
         layout.write_views(storage)  # before anything is removed that they name
         for report in reports:
-            report.removed = clean(storage, report.topic, clock() - timedelta(seconds=policy.retention))
+            with _noted(report):
+                report.removed = clean(storage, report.topic, clock() - timedelta(seconds=policy.retention))
     except OSError as error:
         raise Unreachable(
-            f"{storage} does not do what it is asked for: {error}; the compactor can be run again"
+            f"{storage} did not do what the compactor asked for: {error}; run it again when that is mended"
         ) from error
     return reports
+
+
+@contextmanager
+def _noted(report: Report) -> Iterator[None]:
+    try:
+        yield
+    except Unreachable:
+        raise
+    except Problem as problem:
+        report.problems.append(str(problem))
 
 
 def clean(storage: Storage, topic: str, before: datetime) -> int:
@@ -175,9 +183,9 @@ def _decided(
     if not waiting or not (everything or _due(storage, waiting, policy, now)):
         return None
     chosen = compaction.affordable(waiting, STEP_BYTES, STEP_SEGMENTS)
-    inputs = compaction.follow(
-        (declared(one.key, footer(storage, one.key)) for one in chosen), commit.watermarks, STEP_ROWS
-    )
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(lambda one: declared(one.key, footer(storage, one.key)), chosen))
+    inputs = compaction.follow(found, commit.watermarks, STEP_ROWS)
     taken = {one.key for one in inputs}
     size = sum(one.bytes for one in chosen if one.key in taken)
     rows = compaction.rows_per_file(inputs, size, policy.file_bytes)
@@ -203,11 +211,12 @@ def _due(storage: Storage, waiting: Sequence[Waiting], policy: Policy, now: date
 
 def _written(storage: Storage, key: str) -> datetime | None:
     """When Kafka got the newest record of a segment, about when it was published; None if it has no rows."""
-    with storage.open(key) as file:
-        metadata = pq.read_metadata(file)
+    with opened(storage, key) as parquet:
+        metadata = parquet.metadata
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-    times = [one.statistics.max for one in columns if one.path_in_schema == "_timestamp" and one.statistics.has_min_max]
+    known = [one.statistics for one in columns if one.path_in_schema == "_timestamp" and one.is_stats_set]
+    times = [one.max for one in known if one.has_min_max]
     return max(times, default=None)
 
 

@@ -12,15 +12,17 @@ is decided by them: all pure, but for what takes a storage.
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 from connectors.problems import Problem
 from lake import segments
 from lake.segments import Chain
 from lake.storage import Storage, read_bytes
+
+R = TypeVar("R")
 
 #: Version of both records.
 FORMAT = 1
@@ -128,12 +130,22 @@ def committed(storage: Storage, topic: str) -> list[int]:
 
 def read_commit(storage: Storage, topic: str, seq: int) -> Commit:
     """Raises FileNotFoundError, or Problem for what is no commit."""
-    return decode_commit(read_bytes(storage, commit_key(topic, seq)))
+    return _read(storage, commit_key(topic, seq), decode_commit)
 
 
 def read_intent(storage: Storage, topic: str, seq: int) -> Intent:
     """Raises FileNotFoundError, or Problem for what is no intent."""
-    return decode_intent(read_bytes(storage, intent_key(topic, seq)))
+    return _read(storage, intent_key(topic, seq), decode_intent)
+
+
+def _read(storage: Storage, key: str, decode: Callable[[bytes], R]) -> R:
+    content = read_bytes(storage, key)
+    try:
+        return decode(content)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise Problem(
+            f"{storage.uri(key)} is no record of the compactor: {error!r}; bring it back from a copy"
+        ) from error
 
 
 def encode_intent(intent: Intent) -> bytes:

@@ -14,8 +14,10 @@ import io
 import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -37,6 +39,9 @@ BATCH_BYTES = 16 << 20
 PAGE_BYTES = 4 << 20
 #: What a row takes in memory beside what Parquet says of it: its dictionary columns, mostly.
 ROW_BYTES = 256
+
+#: Segments looked into at once, lest each waits for the answer of a storage about the one before.
+READERS = 8
 
 _TIMES = ("_time", "_timestamp")
 _MICROSECONDS = pa.timestamp("us", "UTC")
@@ -61,14 +66,14 @@ class _Source:
     """What the first pass learns of a segment."""
 
     key: str
-    first: int
-    """Rows of the segments before it."""
     schema: pa.Schema
     dictionaries: frozenset[str]
     """Parquet paths of the columns that repeat: those that the sink gave a dictionary."""
     groups: tuple[tuple[int, int], ...]
     """Rows of each of its row groups, and bytes of one such row in memory, roughly."""
     earliest: int
+    first: int = 0
+    """Rows of the segments before it."""
 
 
 @dataclass(slots=True)
@@ -129,22 +134,30 @@ def cut(times: pa.Array, rows_per_file: int) -> list[Part]:
 def _read_times(storage: Storage, inputs: Sequence[Input], progress: Progress) -> tuple[list[_Source], pa.Array]:
     """The first pass: every segment that has rows, and the times of all rows."""
     sources, times, first = [], [pa.array([], pa.int64())], 0
-    for one in inputs:
-        with _opened(storage, one.key) as parquet:
-            table = parquet.read([*_TIMES, "_offset"])
-            _check(one, table["_offset"].combine_chunks())
-            if one.rows:
-                found = [table[name].cast(_MICROSECONDS).cast(pa.int64()) for name in _TIMES]
-                known = pc.coalesce(*found, pa.scalar(0, pa.int64())).combine_chunks()
-                sources.append(_source(one.key, first, parquet, pc.min(known).as_py()))
-                times.append(known)
+    with ThreadPoolExecutor(READERS) as pool:
+        for one, found in zip(inputs, pool.map(partial(_read_one, storage), inputs), strict=True):
+            if found:
+                sources.append(replace(found[0], first=first))
+                times.append(found[1])
                 first += one.rows
-        progress(one.rows)
+            progress(one.rows)
     return sources, pa.concat_arrays(times)
 
 
+def _read_one(storage: Storage, one: Input) -> tuple[_Source, pa.Array] | None:
+    with opened(storage, one.key) as parquet:
+        table = parquet.read([*_TIMES, "_offset"])
+        _check(one, table["_offset"].combine_chunks())
+        if not one.rows:
+            return None
+        found = [table[name].cast(_MICROSECONDS).cast(pa.int64()) for name in _TIMES]
+        times = pc.coalesce(*found, pa.scalar(0, pa.int64())).combine_chunks()
+        return _source(one.key, parquet, pc.min(times).as_py()), times
+
+
 @contextmanager
-def _opened(storage: Storage, key: str) -> Iterator[pq.ParquetFile]:
+def opened(storage: Storage, key: str) -> Iterator[pq.ParquetFile]:
+    """Raises FileNotFoundError, and Problem for what is no Parquet file."""
     try:
         with storage.open(key) as file:
             yield pq.ParquetFile(file)
@@ -167,13 +180,12 @@ def _check(one: Input, offsets: pa.Array) -> None:
         )
 
 
-def _source(key: str, first: int, parquet: pq.ParquetFile, earliest: int) -> _Source:
+def _source(key: str, parquet: pq.ParquetFile, earliest: int) -> _Source:
     metadata = parquet.metadata
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [groups[0].column(number) for number in range(groups[0].num_columns)]
     return _Source(
         key,
-        first,
         parquet.schema_arrow.remove_metadata(),
         frozenset(column.path_in_schema for column in columns if column.has_dictionary_page),
         tuple((group.num_rows, group.total_byte_size // group.num_rows + ROW_BYTES) for group in groups),
@@ -210,7 +222,7 @@ def _batches(
     whole = schema.append(pa.field(_PLACE, pa.int32()))
     for source in sorted(sources, key=lambda source: source.earliest):
         at = source.first
-        with _opened(storage, source.key) as parquet:
+        with opened(storage, source.key) as parquet:
             for number, (_, weight) in enumerate(source.groups):
                 for batch in parquet.iter_batches(max(1, BATCH_BYTES // weight), row_groups=[number]):
                     columns = [_column(batch, one) for one in schema]

@@ -29,6 +29,10 @@ _LIMITER = "tests/unit/test_limiter.py::"
 _TOKENS = "tests/unit/test_dlq_tokens.py::"
 _HANDOVER = "tests/unit/test_handover.py::"
 _SEQUENCES = "tests/unit/test_admission_sequences.py"
+_CHAINS = "tests/unit/test_lake_chains.py::"
+_WAITING = "tests/unit/test_lake_waiting.py::"
+_COMPACTION = "tests/unit/test_lake_compaction.py::"
+_COMPACT = "tests/unit/test_lake_compact.py::"
 _DELIVERY = "tests/acceptance/test_delivery.py::"
 
 MUTATIONS = (
@@ -341,6 +345,49 @@ MUTATIONS = (
         "error=error[:ERROR_LIMIT],",
         "error=error,",
         _HANDOVER + "test_error_texts_are_cut",
+    ),
+    # -- the lake
+    Mutation(
+        "what arrives behind a closed segment is not in the lake",
+        "lake/chains.py",
+        "            tail.behind.append(fetch)",
+        "            pass",
+        _WAITING + "test_what_arrives_behind_a_closed_segment_counts_as_memory_and_is_the_next_one",
+    ),
+    Mutation(
+        "a sink that slept goes on inside the chain of another, and rows are there twice",
+        "lake/chains.py",
+        "        if now - segment.placed < FENCE:",
+        "        if True:",
+        _CHAINS + "test_a_sink_that_slept_until_its_segments_name_was_free_again_publishes_nothing_twice",
+    ),
+    Mutation(
+        "a step of the compactor takes segments from beyond a gap",
+        "lake/compaction.py",
+        "if one.start == ends.get(chain, 0):",
+        "if one.start >= ends.get(chain, 0):",
+        _COMPACTION + "test_step_by_step_every_chain_is_taken_in_its_order_up_to_its_first_gap_which_is_named",
+    ),
+    Mutation(
+        "the end of a chain is removed, and nobody knows where it goes on",
+        "lake/compaction.py",
+        " and start != last[chain]",
+        "",
+        _COMPACTION + "test_removed_is_only_what_lies_below_its_watermark_and_never_the_last_of_a_chain",
+    ),
+    Mutation(
+        "hot segments are removed while readers still have their names",
+        "lake/compact.py",
+        "numbers[old - 1]",
+        "numbers[-1]",
+        _COMPACT + "test_hot_segments_stay_for_their_time_and_the_last_of_a_chain_for_ever",
+    ),
+    Mutation(
+        "rows that wait on disk while a step sorts them are overwritten",
+        "lake/merge.py",
+        '.open("ab")',
+        '.open("wb")',
+        _COMPACT + "test_every_type_comes_back_equal_wherever_its_rows_wait_meanwhile",
     ),
 )
 

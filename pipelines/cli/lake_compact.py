@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def compact(
     topics: Annotated[
-        list[str] | None, typer.Argument(help="Topics; without, all of the lake.", metavar="[TOPIC]...")
+        list[str] | None, typer.Argument(help="Topics; without, all of the lake.", metavar="TOPIC")
     ] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Also what is neither much nor old.")] = False,

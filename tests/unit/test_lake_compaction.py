@@ -15,6 +15,8 @@ from lake import compaction, segments
 from lake.compaction import Commit, Input, Intent, Output
 from lake.merge import cut
 from lake.segments import Chain
+from lake.storage import create_bytes
+from lake.storage.local import LocalStorage
 
 TOPIC = "part"
 CHAINS = [Chain(TOPIC, epoch, partition) for epoch in ("first", "second") for partition in (0, 1, 11)]
@@ -170,3 +172,15 @@ def test_a_record_of_another_format_is_refused():
 
     with pytest.raises(Problem, match="another version of Waybill"):
         compaction.decode_commit(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1}', b'{"format": 1, "inputs": [{}]}'])
+def test_what_is_no_record_is_named(tmp_path, content):
+    storage = LocalStorage(tmp_path)
+    create_bytes(storage, compaction.commit_key(TOPIC, 1), content)
+    create_bytes(storage, compaction.intent_key(TOPIC, 2), content)
+
+    with pytest.raises(Problem, match=r"000000000001\.commit\.json is no record"):
+        compaction.newest(storage, TOPIC)
+    with pytest.raises(Problem, match=r"000000000002\.intent\.json is no record"):
+        compaction.read_intent(storage, TOPIC, 2)
