@@ -44,6 +44,8 @@ soak: install
 	WAYBILL_SCHEDULES=200000 $(BIN)/pytest tests/unit/test_engine_model.py
 	WAYBILL_OUTAGE=600 $(BIN)/pytest tests/acceptance/test_outages.py --timeout=900
 	WAYBILL_BACKLOG=50000 WAYBILL_MEMORY=64MiB WAYBILL_LOAD=300 $(BIN)/pytest tests/acceptance/test_memory.py --timeout=2400
+	for partitions in 16 500; do WAYBILL_LAKE_PARTITIONS=$$partitions WAYBILL_LAKE_BACKLOG=410000 \
+		$(BIN)/pytest tests/integration/test_lake_memory.py || exit 1; done
 	WAYBILL_EXAMPLES_FACTOR=50 $(BIN)/pytest tests/unit/test_lake_torture.py -k refuses --timeout=7200
 	WAYBILL_EXAMPLES_FACTOR=10 $(BIN)/pytest tests/unit/test_fuzz_records.py tests/unit/test_fuzz_config.py \
 		tests/unit/test_admission_sequences.py tests/unit/test_simulated_outages.py --timeout=900

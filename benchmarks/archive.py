@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 from consumers import ROOT
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message_factory import GetMessageClass
+from waybill.v1 import options_pb2
 
 from connectors import schemas
 from connectors.schemas import EventType
@@ -18,8 +19,8 @@ TOPIC = "package_delivered"
 EVENTS = "logistics/v1/events.proto"
 
 
-def configure(folder: Path, bootstrap: str) -> Path:
-    """Write the settings of a lake of one topic into ``folder``, and return their file."""
+def configure(folder: Path, bootstrap: str, topic: str = TOPIC) -> Path:
+    """Write the settings of a lake of one ``topic`` into ``folder``, and return their file."""
     folder.mkdir(parents=True, exist_ok=True)
     described = FileDescriptorSet.FromString((ROOT / "proto/descriptors.binpb").read_bytes())
     catalog = FileDescriptorSet()
@@ -27,6 +28,7 @@ def configure(folder: Path, bootstrap: str) -> Path:
         if file.name == EVENTS:
             (kept,) = [message for message in file.message_type if message.name == "PackageDeliveredEvent"]
             del file.message_type[:], file.enum_type[:]
+            kept.options.Extensions[options_pb2.event].topic = topic
             file.message_type.append(kept)
         if not file.service:
             catalog.file.append(file)
@@ -42,13 +44,13 @@ def configure(folder: Path, bootstrap: str) -> Path:
     return path
 
 
-def fill(bootstrap: str, config: Path, count: int) -> None:
+def fill(bootstrap: str, config: Path, topic: str, count: int) -> None:
     """Events of about 300 B, nested, with the headers of an outbox."""
-    event = schemas.load(config.with_name("descriptors.binpb")).event(TOPIC)
+    event = schemas.load(config.with_name("descriptors.binpb")).event(topic)
     assert event is not None
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "queue.buffering.max.messages": count + 1})
     for _, key, value, headers in records(event, count):
-        producer.produce(TOPIC, value, key, headers=headers)
+        producer.produce(topic, value, key, headers=headers)
         producer.poll(0)
     if producer.flush(120):
         raise SystemExit("Kafka did not take all events within two minutes")

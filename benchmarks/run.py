@@ -6,6 +6,7 @@ Rates per CPU-second are the figure to trust: the wall clock belongs to everybod
 import json
 import os
 import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import archive
 import compaction
 import consumers
 import isolation
@@ -39,6 +41,8 @@ LINES = (
     ("consume", "stock-faust", "aiokafka", FEW),
     ("deliver", "grpc.aio", "grpc.aio", FEW),
     ("deliver", "delivery", "grpc.aio", FEW),
+    ("archive", "bare-archive", "bare-archive", EVENTS),
+    ("archive", "archive", "bare-archive", EVENTS),
 )
 NAMES = {
     "aiokafka": "bare aiokafka",
@@ -46,6 +50,8 @@ NAMES = {
     "stock-faust": "a Faust agent, stock",
     "grpc.aio": "bare grpc.aio client, no Kafka",
     "delivery": "a Waybill worker, Kafka to consumer",
+    "bare-archive": "a bare loop to Parquet, no promise",
+    "archive": "the lake's sink",
 }
 
 
@@ -63,18 +69,23 @@ def main() -> None:
             stdout=subprocess.DEVNULL,
             env={**os.environ, "WAYBILL_CONFIG": str(config)},
         )
-        topic = f"bench-{uuid.uuid4().hex[:8]}"
+        topic, archived = (f"bench_{uuid.uuid4().hex[:8]}" for _ in range(2))
         admin = AdminClient({"bootstrap.servers": stack.kafka})
-        admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result()
+        for created in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (topic, archived)]).values():
+            created.result()
         fill(stack.kafka, topic, EVENTS)
+        lake = archive.configure(HOME / "archive", stack.kafka, archived)
+        archive.fill(stack.kafka, lake, archived, EVENTS)
         results: dict[str, list[dict[str, float]]] = {name: [] for _, name, _, _ in LINES}
         for number in range(ROUNDS):
             out.print(f"round {number + 1} of {ROUNDS}")
-            for _, name, _, count in LINES:
+            for group, name, _, count in LINES:
                 if name == "delivery":
                     fill(stack.kafka, TOPIC, count)
                 where = address if name == "grpc.aio" else stack.kafka
-                results[name].append(measure(name, count, where, topic, config))
+                shutil.rmtree(lake.parent / "lake", ignore_errors=True)
+                told = (archived, lake) if group == "archive" else (topic, config)
+                results[name].append(measure(name, count, where, *told))
         out.print(table(results))
         out.print("two consumers, one of them in trouble by turns")
         out.print(isolation.table(isolation.measure(HOME, stack.kafka, free_port, ROUNDS)))
@@ -102,13 +113,14 @@ def table(results: dict[str, list[dict[str, float]]]) -> Table:
     def median(name: str, by: str) -> float:
         return statistics.median(r["events"] / r[by] for r in results[name])
 
-    rows = Table(title=f"{ROUNDS} rounds, medians; 300 B and 3 headers an event; {os.cpu_count()} cores")
-    for column in ("", "events/s", "events per CPU-s", "of the baseline"):
+    rows = Table(title=f"{ROUNDS} rounds, medians; 300 B and 3 or 4 headers an event; {os.cpu_count()} cores")
+    for column in ("", "events/s", "events per CPU-s", "of the baseline", "MB at most"):
         rows.add_column(column, justify="left" if not column else "right")
     for group, name, baseline, _ in LINES:
         ratio = median(name, "cpu") / median(baseline, "cpu")
         rate, cpu = f"{median(name, 'wall'):,.0f}", f"{median(name, 'cpu'):,.0f}"
-        rows.add_row(f"{group}: {NAMES[name]}", rate, cpu, "1" if name == baseline else f"{ratio:.2f}")
+        most = max(result["rss"] for result in results[name]) / 1e6
+        rows.add_row(f"{group}: {NAMES[name]}", rate, cpu, "1" if name == baseline else f"{ratio:.2f}", f"{most:.0f}")
     return rows
 
 

@@ -16,8 +16,10 @@ from lake.spool import Spool
 _GROWING = ["_offset", "_timestamp", "_time"]
 #: Values between two looks at a page's size.
 _STRIDE = 16_384
-#: Bytes that Arrow keeps of each row group's columns until the file is closed, and of the last column beside them.
-_COLUMN_MEMORY, _PAGE_MEMORY = 560, 128 << 10
+#: Bytes that Arrow keeps of each column of each row group until the file is closed, measured.
+_COLUMN_MEMORY = 560
+#: Bytes that it keeps of the last column in the last row group, for a row and at most.
+_VALUE_MEMORY, _PAGE_MEMORY = 26, 256 << 10
 
 
 class SegmentFile:
@@ -28,7 +30,7 @@ class SegmentFile:
         self.spool = Spool(self.path)
         self.rows = 0
         #: Bytes in memory until it is closed; what ``spool`` holds is not among them.
-        self.memory = 0
+        self.memory = self._group_memory = 0
         self._schema = builder.schema
         self._parquet = pq.ParquetWriter(
             pa.PythonFile(self.spool, "w"),
@@ -50,7 +52,8 @@ class SegmentFile:
         """One row group."""
         self._parquet.write_table(table)
         self.rows += table.num_rows
-        self.memory = (self.memory or _PAGE_MEMORY) + _COLUMN_MEMORY * sum(map(_columns, self._schema.types))
+        self._group_memory += _COLUMN_MEMORY * sum(map(_columns, self._schema.types))
+        self.memory = self._group_memory + min(_VALUE_MEMORY * table.num_rows, _PAGE_MEMORY)
 
     def close(self, metadata: dict[str, str]) -> None:
         self._parquet.add_key_value_metadata(metadata)

@@ -50,10 +50,10 @@ class _PartitionRecords(fetcher.PartitionRecords):
         start = self.next_fetch_offset
         return found if found[0].offset >= start else [one for one in found if one.offset >= start]
 
-    def take(self, count: int) -> list[Record]:
-        """The next ``count``; fewer only if there are no more."""
+    def take(self, count: int | None) -> list[Record]:
+        """The next ``count``, or all; fewer only if there are no more."""
         found = self._left
-        while len(found) < count:
+        while count is None or len(found) < count:
             chunk = next(self, None)
             if chunk is None:
                 self._left = []
@@ -73,12 +73,12 @@ class _FetchResult(fetcher.FetchResult):
         """Bytes that came from the broker, until all of them are taken."""
         return self._partition_records._records.size_in_bytes() if self._partition_records else 0
 
-    def getall(self, max_records: int) -> list[Record]:
+    def getall(self, max_records: int | None = None) -> list[Record]:
         if not self.check_assignment(self._topic_partition) or self._partition_records is None:
             return []
         found = self._partition_records.take(max_records)
         self._update_position()
-        if len(found) < max_records:
+        if max_records is None or len(found) < max_records:
             self._partition_records = None
         return found
 

@@ -155,7 +155,7 @@ lake:
         return found
 
     def files(self, topic: str = "") -> list[Path]:
-        return sorted(self.root.glob(f"hot/{topic or self.topic}/*/0*.parquet"))
+        return sorted(self.root.glob(f"hot/{topic or self.topic}/*/?????-*.parquet"))
 
     def said(self) -> str:
         """By all workers."""

@@ -330,6 +330,7 @@ class ModelApp(App):
     consumer = monitor = sensors = conf = None
     gate = holds = None
     fetch_bytes = turns = 0
+    fetch_together = False
 
     def __init__(self, worker: "Worker") -> None:
         self.worker = worker

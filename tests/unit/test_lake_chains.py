@@ -71,16 +71,28 @@ def test_a_segment_is_closed_at_its_size(world):
     assert sink.step([fetch(window, 10, 40)]) == [Finished(window, 40)]
 
 
-def test_memory_stays_at_half_its_bound_by_writing_row_groups_of_the_largest_segments(world):
+def test_memory_stays_well_below_its_bound_by_writing_row_groups_of_the_largest_segments(world):
     world.limits = Limits(segment_bytes=1 << 30, segment_age=1e9, memory_bytes=100_000)
     sink = world.sink()
     windows = [Window() for _ in range(4)]
     sink.assign([(TOPIC, partition) for partition in range(4)])
     for turn in range(5):
         sink.step([fetch(window, turn * 20, turn * 20 + 20, partition=i) for i, window in enumerate(windows)])
-        assert sink.held <= 50_000
+        assert sink.held <= 62_500
     assert {one.offset for one in sink.flush()} == {100}
     assert Counter(world.rows()) == Counter((partition, offset) for partition in range(4) for offset in range(100))
+
+
+def test_segments_whose_row_groups_take_too_much_memory_are_published_early(world):
+    world.limits = Limits(segment_bytes=1 << 30, segment_age=1e9, memory_bytes=100_000)
+    sink, window = world.sink(), Window()
+    sink.assign([(TOPIC, 0)])
+    for at in range(0, 2000, 40):
+        sink.step([fetch(window, at, at + 40)])
+        assert sink.held <= 62_500
+    assert len(world.files()) > 1
+    sink.flush()
+    assert Counter(world.rows()) == Counter((0, offset) for offset in range(2000))
 
 
 def test_markers_between_records_belong_to_a_segment_and_need_no_row(world):
@@ -151,12 +163,11 @@ def test_a_fetch_wholly_below_the_end_of_the_chain_is_finished_at_once(world):
 def test_segments_of_an_assignment_that_is_over_are_dropped_with_their_files(world):
     sink, window = world.sink(), Window()
     sink.assign([(TOPIC, 0)])
-    world.limits = Limits(1 << 30, 1e9, 1)
-    sink.limits = world.limits  # everything goes to disk at once
-    sink.step([fetch(window, 0, 10)])
+    sink.limits = Limits(1 << 30, 1e9, 240_000)  # so much goes to disk at once
+    sink.step([fetch(window, 0, 130)])
     assert world.scratch()
     window.live = False
-    sink.step([fetch(window, 10, 20)])
+    sink.step([fetch(window, 130, 140)])
     assert not world.scratch()
     assert sink.flush() == []
     assert world.files() == []
@@ -165,8 +176,9 @@ def test_segments_of_an_assignment_that_is_over_are_dropped_with_their_files(wor
 def test_closing_leaves_no_scratch_file(world):
     sink = world.sink()
     sink.assign([(TOPIC, 0)])
-    sink.limits = Limits(1 << 30, 1e9, 1)
-    sink.step([fetch(Window(), 0, 10)])
+    sink.limits = Limits(1 << 30, 1e9, 240_000)
+    sink.step([fetch(Window(), 0, 130)])
+    assert world.scratch()
     sink.close()
     assert not world.scratch()
 
@@ -211,11 +223,11 @@ def test_memory_that_no_row_group_can_free_is_freed_by_publishing_the_largest_se
     sink.assign([(TOPIC, 0), (TOPIC, 1)])
     assert sink.step([fetch(small, 0, 3, [record(i, BAD * 1000, 1) for i in range(3)], 1)]) == []
     assert sink.held > 9_000 * 3
-    bad = [record(offset, BAD * 1000) for offset in range(9)]
-    assert sink.step([fetch(large, 0, 9, bad)]) == [Finished(large, 9)]
+    bad = [record(offset, BAD * 1000) for offset in range(12)]
+    assert sink.step([fetch(large, 0, 12, bad)]) == [Finished(large, 12)]
     assert sink.step([]) == []
     assert sink.held < 100_000
-    assert world.quarantined() == list(range(9))
+    assert world.quarantined() == list(range(12))
 
 
 def test_a_new_schema_begins_with_the_next_segment_and_both_are_read_together(world):
@@ -232,10 +244,10 @@ def test_a_new_schema_begins_with_the_next_segment_and_both_are_read_together(wo
 
 
 def test_a_segment_that_is_dropped_leaves_nothing_in_quarantine(world):
-    world.limits = Limits(1 << 30, 60.0, memory_bytes=20_000)
+    world.limits = Limits(1 << 30, 60.0, memory_bytes=240_000)
     sink, window = world.sink(), Window()
     sink.assign([(TOPIC, 0)])
-    sink.step([fetch(window, 0, 100, [record(offset, BAD if offset < 3 else None) for offset in range(100)])])
+    sink.step([fetch(window, 0, 130, [record(offset, BAD if offset < 3 else None) for offset in range(130)])])
     assert world.scratch(), "all was decoded"
     window.live = False
     sink.step([])
