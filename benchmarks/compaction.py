@@ -89,7 +89,7 @@ def fill(folder: Path, events: int) -> dict[str, int]:
     """Segments of the real sink, of events that came up to a second late."""
     from connectors import schemas
     from lake import layout
-    from lake.chains import Chains, Fetch
+    from lake.hot.chains import Chains, Fetch
     from lake.segments import Limits
     from lake.storage.local import LocalStorage
 
@@ -119,7 +119,7 @@ def fill(folder: Path, events: int) -> dict[str, int]:
 def waybill(folder: Path) -> dict[str, float]:
     import pyarrow as pa
 
-    from lake import compact
+    from lake.main import compact
     from lake.storage.local import LocalStorage
 
     pa.set_memory_pool(pa.system_memory_pool())  # as the command does

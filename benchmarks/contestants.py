@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def delivery(meter: Meter, _: str, __: str) -> None:
 
 def as_installed() -> None:
     """Without what only tests have: Arrow imports these two where they are."""
-    sys.modules.update(numpy=None, pandas=None)  # type: ignore[arg-type] # None forbids the import
+    sys.modules.update(numpy=None, pandas=None)
 
 
 def archive(meter: Meter, _: str, topic: str) -> None:
@@ -184,39 +184,43 @@ def bare_archive(meter: Meter, address: str, topic: str) -> None:
     from ptars import HandlerPool, PtarsConfig
 
     from connectors import schemas, settings
-    from lake import schema
+    from lake.columns import schema
 
     event = schemas.load(settings.load().descriptors).event(topic)
     assert event is not None
     config = PtarsConfig(enum_repr="string", timestamp_unit="us", duration_unit="us", map_value_nullable=True)
     decoder = HandlerPool([event.descriptor.file], config=config).get_for_message(event.descriptor)
 
+    def text(values: Iterable[bytes | None]) -> pa.Array:
+        return pa.array(list(values), pa.binary()).cast(pa.string())
+
     def rows(messages: list[Any]) -> pa.RecordBatch:
         count, values = len(messages), [message.value() for message in messages]
         headers = [message.headers() or [] for message in messages]
         pairs = list(chain.from_iterable(headers))
         found = [dict(each) for each in headers]
-        metadata = [
-            pa.repeat(topic, count),
-            pa.repeat("epoch", count),
-            pa.array([message.partition() for message in messages], pa.int32()),
-            pa.array([message.offset() for message in messages], pa.int64()),
-            pa.array([message.timestamp()[1] for message in messages], pa.timestamp("ms", "UTC")),
-            pa.array([each.get("ce_time") for each in found], pa.binary()).cast(pa.string()).cast(schema.TIMESTAMP),
-            pa.array([message.key() for message in messages], pa.binary()),
-            pa.array([each.get("ce_id") for each in found], pa.binary()).cast(pa.string()),
-            pa.repeat(event.name, count),
-            pa.array([each.get("ce_source") for each in found], pa.binary()).cast(pa.string()),
-            pa.MapArray.from_arrays(
+        metadata = {
+            "_topic": pa.repeat(topic, count),
+            "_epoch": pa.repeat("epoch", count),
+            "_partition": pa.array([message.partition() for message in messages], pa.int32()),
+            "_offset": pa.array([message.offset() for message in messages], pa.int64()),
+            "_timestamp": pa.array([message.timestamp()[1] for message in messages], pa.timestamp("ms", "UTC")),
+            "_time": text(each.get("ce_time") for each in found).cast(schema.TIMESTAMP),
+            "_key": pa.array([message.key() for message in messages], pa.binary()),
+            "_headers": pa.MapArray.from_arrays(
                 pa.array(accumulate(map(len, headers), initial=0), pa.int32()),
                 pa.array([name for name, _ in pairs], pa.string()),
                 pa.array([value for _, value in pairs], pa.binary()),
             ),
-            pa.array(values, pa.binary()),
-        ]
+            "_raw": pa.array(values, pa.binary()),
+            "_event_id": text(each.get("ce_id") for each in found),
+            "_event_type": pa.repeat(event.name, count),
+            "_source": text(each.get("ce_source") for each in found),
+        }
         decoded = decoder.list_to_record_batch(values)
         return pa.RecordBatch.from_arrays(
-            [*decoded.columns, *metadata], schema=pa.schema([*decoded.schema, *schema.METADATA])
+            [*decoded.columns, *map(metadata.__getitem__, schema.METADATA.names)],
+            schema=pa.schema([*decoded.schema, *schema.METADATA]),
         )
 
     consumer = Consumer({"bootstrap.servers": address, "group.id": "bench", "auto.offset.reset": "earliest"})

@@ -6,9 +6,9 @@ from typing import Any
 from connectors import prometheus, schemas, settings
 from connectors.kafka import App, Bounds
 from connectors.problems import Problem
-from lake.chains import chains_of
+from lake.hot.chains import chains_of
+from lake.hot.sink import Sink
 from lake.layout import prepare
-from lake.sink import Sink
 
 #: Seconds to publish all open segments before partitions are given up; 500 of them took 4.
 DRAIN_TIMEOUT = 30.0

@@ -9,9 +9,10 @@ import structlog
 
 from connectors.problems import Problem, Unreachable
 from connectors.schemas import EventType
-from lake import schema, segments, storage
-from lake.reader_files import without_rows, write_views
-from lake.snapshot import TOPICS
+from lake import segments, storage
+from lake.columns import schema
+from lake.reading.reader_files import without_rows, write_views
+from lake.reading.snapshot import TOPICS
 from lake.storage import Storage
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from google.protobuf.descriptor import FieldDescriptor as Field
 
-from lake import schema
+from lake.columns import schema
 
 WRAPPERS = {
     f"google.protobuf.{kind}Value"

@@ -3,7 +3,7 @@
 from google.protobuf.descriptor import FieldDescriptor as Field
 from google.protobuf.message_factory import GetMessageClass
 
-from lake import schema
+from lake.columns import schema
 
 NUMBERS = {
     Field.CPPTYPE_INT32: (-(2**31), 2**31 - 1),

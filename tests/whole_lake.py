@@ -10,10 +10,11 @@ from google.protobuf.message_factory import GetMessageClass
 
 from connectors.kafka.reader import Record
 from connectors.schemas import EventType
-from lake import compact, compaction, snapshot
-from lake.chains import Chains, Fetch
-from lake.compact import Policy
-from lake.compaction import Commit
+from lake.hot.chains import Chains, Fetch
+from lake.main import compact, compaction
+from lake.main.compact import Policy
+from lake.main.compaction import Commit
+from lake.reading import snapshot
 from lake.segments import Limits
 from lake.storage import Storage, create_bytes
 from lake.storage.local import LocalStorage

@@ -12,7 +12,7 @@ from connectors import schemas, settings
 from connectors.access import Access
 from examples.demo.ledger import Delivery, Facts, Stored, Subscription
 from lake import storage
-from lake.query import query
+from lake.reading.query import query
 from lake.storage import Storage
 from pipelines import config, replay_client, routing
 from pipelines.config import Consumer

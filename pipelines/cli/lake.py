@@ -44,7 +44,7 @@ def sql(
     """
     from connectors import settings
     from lake import storage
-    from lake.query import query
+    from lake.reading.query import query
 
     with lake_export.percent("DuckDB") as progress:
         result = query(storage.of(settings.load().lake), statement, progress)
@@ -76,8 +76,8 @@ def skip(
     from connectors import schemas, settings
     from connectors.kafka.offsets import Groups
     from connectors.problems import BadInput
-    from lake import skip as gaps
-    from lake.chains import chains_of
+    from lake.hot import skip as gaps
+    from lake.hot.chains import chains_of
 
     told = settings.load()
     event = schemas.load(told.descriptors).event(topic)

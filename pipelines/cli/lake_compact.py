@@ -14,8 +14,8 @@ import typer
 from pipelines.cli.dead_letters import columns
 
 if TYPE_CHECKING:
-    from lake.compact import Begun, Report
-    from lake.compaction import Intent
+    from lake.main.compact import Begun, Report
+    from lake.main.compaction import Intent
 
 
 def compact(
@@ -34,14 +34,16 @@ def compact(
     import pyarrow as pa
 
     from connectors import settings
-    from lake import compact, storage
+    from lake import storage
+    from lake.main import compact
+    from lake.reading import snapshot
 
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what is free: a third less at the peak
     told = settings.load().lake
     lake, policy = storage.of(told), compact.policy_of(told)
 
     def once(begun: "Begun") -> "list[Report]":
-        found = compact.topics(lake, topics or [])
+        found = snapshot.chosen(lake, topics or [])
         return compact.run(lake, found, policy, everything=everything, begun=begun)
 
     if every is None:
@@ -60,7 +62,7 @@ def _again_and_again(once: "Callable[[Begun], list[Report]]", seconds: float, *,
 
     from connectors import logs
     from connectors.problems import BadInput, Problem
-    from lake.compact import unwatched
+    from lake.main.compact import unwatched
 
     logs.configure()
     log = structlog.get_logger()

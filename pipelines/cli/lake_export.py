@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lake.query import Progress
+    from lake.reading.query import Progress
 
 
 def export(
@@ -34,8 +34,8 @@ def export(
     The file is there whole, or not at all.
     """
     from connectors import settings
-    from lake import export as exports
     from lake import storage
+    from lake.reading import export as exports
 
     wanted = exports.Wanted(topic, latest, since and since.date(), until and until.date(), where)
     found = exports.format_of(file, kind)

@@ -12,8 +12,8 @@ import typer
 from pipelines.cli import dead_letters
 
 if TYPE_CHECKING:
-    from lake.inventory import Quarantined
-    from lake.requarantine import Outcome, Progress
+    from lake.proof.inventory import Quarantined
+    from lake.proof.requarantine import Outcome, Progress
     from lake.storage import Storage
 
 app = typer.Typer(help="What lies in the lake's quarantine.", no_args_is_help=True)
@@ -36,9 +36,9 @@ def requarantine(
     They stay in quarantine too.  It can be run again, and by two at a time.
     """
     from connectors import schemas, settings
-    from lake import requarantine as again
     from lake import storage
-    from lake import verify as proof
+    from lake.proof import requarantine as again
+    from lake.proof import verify as proof
 
     told = settings.load()
     catalog, store = schemas.load(told.descriptors), storage.of(told.lake)
@@ -65,7 +65,7 @@ def ls(topics: Topics = None, *, as_json: AsJson = False) -> None:
     """List the causes for which records are in quarantine."""
     from connectors import settings
     from lake import storage
-    from lake import verify as proof
+    from lake.proof import verify as proof
 
     store = storage.of(settings.load().lake)
     groups: list[_Group] = []
@@ -92,7 +92,8 @@ def show(
     """Show a quarantined record whole, of each life of its topic that has one there."""
     from connectors import settings
     from connectors.problems import Problem
-    from lake import inventory, storage
+    from lake import storage
+    from lake.proof import inventory
 
     store = storage.of(settings.load().lake)
     kept = inventory.containers(store, topic)
@@ -135,8 +136,8 @@ class _Group:
 
 
 def _groups(store: "Storage", topic: str, progress: "Progress") -> "Iterable[_Group]":
-    from lake import inventory
-    from lake.requarantine import MISSING
+    from lake.proof import inventory
+    from lake.proof.requarantine import MISSING
 
     again = inventory.requarantined(store, topic)
     groups: dict[str, _Group] = {}

@@ -10,7 +10,7 @@ import typer
 from pipelines.cli.dead_letters import columns
 
 if TYPE_CHECKING:
-    from lake.tables import Table
+    from lake.reading.tables import Table
 
 _HEAD = ["TOPIC", "ROWS", "FILES", "BYTES", "IN MAIN", "IN HOT", "FIRST EVENT", "LAST EVENT", "FRESH UNTIL"]
 _QUARANTINE = ["QUARANTINED", "OF THOSE DECODED SINCE"]
@@ -28,7 +28,7 @@ def tables(
     """
     from connectors import settings
     from lake import storage
-    from lake import tables as lake_tables
+    from lake.reading import tables as lake_tables
 
     found = list(lake_tables.tables(storage.of(settings.load().lake)))
     if as_json:

@@ -12,8 +12,8 @@ import typer
 from pipelines.cli import dead_letters
 
 if TYPE_CHECKING:
-    from lake.findings import Finding
-    from lake.verify import Report
+    from lake.proof.findings import Finding
+    from lake.proof.verify import Report
 
 #: Findings of one kind and topic that are listed; all are counted.
 LISTED = 20
@@ -37,7 +37,7 @@ def verify(
 
     from connectors import settings
     from lake import storage
-    from lake import verify as proof
+    from lake.proof import verify as proof
 
     told = settings.load()
     store = storage.of(told.lake)
@@ -62,7 +62,7 @@ def _facts(report: "Report") -> dict[str, object]:
 
 
 def _print(reports: "list[Report]") -> None:
-    from lake.findings import REMEDIES
+    from lake.proof.findings import REMEDIES
 
     head = ["TOPIC", "ROWS", "FILES", "OFFSETS", "QUARANTINED", "DECODED AGAIN", "LAG", "OK"]
     for line in dead_letters.columns([head, *map(_row, reports)]):

@@ -22,13 +22,15 @@ from connectors.access import Access
 from connectors.kafka import reader
 from connectors.kafka.reader import Record
 from connectors.local.state import Stack
-from lake import requarantine, snapshot, storage
+from lake import storage
 from lake.epochs import TopicIds
-from lake.findings import Comparison, End
+from lake.proof import requarantine
+from lake.proof.findings import Comparison, End
+from lake.proof.topic_log import TopicLog
+from lake.proof.verify import Report, verify
+from lake.reading import snapshot
 from lake.storage import create_bytes
 from lake.storage.local import LocalStorage
-from lake.topic_log import TopicLog
-from lake.verify import Report, verify
 
 PARTITIONS = 2
 

@@ -19,8 +19,9 @@ from test_lake_storage import opened
 
 from connectors import schemas
 from connectors.kafka.reader import Record
-from lake import compact, compaction, layout, segments
-from lake.chains import Chains, Fetch
+from lake import layout, segments
+from lake.hot.chains import Chains, Fetch
+from lake.main import compact, compaction
 from lake.segments import Limits
 from lake.storage.local import LocalStorage
 
@@ -34,12 +35,13 @@ EVERYTHING = compact.Policy(1 << 30, 86_400, 86_400)
 COMPACTOR = """
 import sys
 from pathlib import Path
-from lake import compact
+from lake.main import compact
+from lake.reading import snapshot
 from lake.storage.local import LocalStorage
 store = LocalStorage(Path(sys.argv[1]))
 print("ready", flush=True)
 while True:
-    compact.run(store, compact.topics(store, []), compact.Policy(1 << 30, 86_400, 1), everything=True)
+    compact.run(store, snapshot.chosen(store, []), compact.Policy(1 << 30, 86_400, 1), everything=True)
 """
 
 

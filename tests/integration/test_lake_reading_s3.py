@@ -7,8 +7,11 @@ import pytest
 from object_store import ObjectStore
 from test_lake_storage import opened
 
-from lake import compact, export, layout, schema, segments, tables
-from lake.query import query
+from lake import layout, segments
+from lake.columns import schema
+from lake.main import compact
+from lake.reading import export, tables
+from lake.reading.query import query
 from lake.segments import Chain, Footer
 from lake.storage import create_bytes
 

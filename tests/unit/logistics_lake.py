@@ -11,8 +11,9 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
 
 from connectors import schemas
-from lake import compact, layout
-from lake.chains import Chains, Fetch
+from lake import layout
+from lake.hot.chains import Chains, Fetch
+from lake.main import compact
 from lake.segments import Limits
 from lake.storage.local import LocalStorage
 

@@ -9,7 +9,7 @@ from logistics_lake import build
 from pages import ROOT, tables
 from test_lake_evolution import READERS
 
-from lake.query import query
+from lake.reading.query import query
 
 PAGE = (ROOT / "docs/lake.md").read_text()
 QUESTION = re.compile(r"```sql\n(?P<sql>.*?)```\n\n(?P<answer>(?:\|[^\n]*\|\n)+)", re.DOTALL)

@@ -27,8 +27,8 @@ from lake_world import (
 from structlog.testing import capture_logs
 
 from connectors.problems import Problem
-from lake import compaction
-from lake.chains import FENCE, Finished, Halted
+from lake.hot.chains import FENCE, Finished, Halted
+from lake.main import compaction
 from lake.segments import Limits
 from lake.storage import create_bytes
 from lake.storage.local import LocalStorage

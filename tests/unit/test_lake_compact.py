@@ -21,8 +21,10 @@ from whole_lake import BAD, WholeLake
 from connectors.kafka.reader import Record
 from connectors.problems import BadInput, Unreachable
 from connectors.schemas import EventType
-from lake import compact, compaction, layout, merge
-from lake.compact import Policy
+from lake import layout
+from lake.main import compact, compaction, merge
+from lake.main.compact import Policy
+from lake.reading import snapshot
 from lake.storage.local import LocalStorage
 
 TOPIC = "part"
@@ -544,7 +546,7 @@ def test_what_cannot_be_read_is_named_and_other_topics_go_on(tmp_path, what, eve
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"no such thing")
 
-    topics = compact.topics(storage, [])
+    topics = snapshot.chosen(storage, [])
     [well, ill] = compact.run(storage, topics, POLICY, everything=everything, clock=lambda: MORNING)
     assert (well.topic, well.rows, well.problems) == ("other", 1, [])
     assert ill.problems
@@ -589,10 +591,10 @@ def test_a_topic_that_the_lake_does_not_have_is_refused(tmp_path):
     lake(tmp_path)
     storage = LocalStorage(tmp_path)
 
-    assert compact.topics(storage, []) == [TOPIC]
-    assert compact.topics(storage, [TOPIC]) == [TOPIC]
+    assert snapshot.chosen(storage, []) == [TOPIC]
+    assert snapshot.chosen(storage, [TOPIC]) == [TOPIC]
     with pytest.raises(BadInput, match="has no topic parts; it has part"):
-        compact.topics(storage, [TOPIC, "parts"])
+        snapshot.chosen(storage, [TOPIC, "parts"])
 
 
 def test_nothing_is_left_in_the_scratch_folder(tmp_path):

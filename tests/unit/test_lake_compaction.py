@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.problems import Problem
-from lake import compaction, segments
-from lake.compaction import Commit, Input, Intent, Output
-from lake.merge import cut
+from lake import segments
+from lake.main import compaction
+from lake.main.compaction import Commit, Input, Intent, Output
+from lake.main.merge import cut
 from lake.segments import Chain
 from lake.storage import create_bytes
 from lake.storage.local import LocalStorage

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.problems import BadInput
-from lake import decode, schema
-from lake.decode import Decoder
+from lake.columns import decode, schema
+from lake.columns.decode import Decoder
 
 EVERY_KIND = every_kind()
 DECODER = Decoder(EVERY_KIND)
@@ -186,7 +186,7 @@ def test_pieces_of_a_message_within_itself_are_put_together():
 
 GROUPS = """
 from descriptors import of_tests
-from lake.decode import Decoder
+from lake.columns.decode import Decoder
 decoded = Decoder(of_tests("Straight")).decode([b"", bytes.fromhex("bb3e") * 400_000, b""])
 print(list(decoded.bad), sum(batch.num_rows for batch in decoded.batches))
 """

@@ -31,9 +31,12 @@ from written_lake import WrittenLake, columns
 
 from connectors.problems import Problem
 from connectors.schemas import EventType
-from lake import compact, layout, schema
-from lake.chains import Chains, Fetch
-from lake.query import query
+from lake import layout
+from lake.columns import schema
+from lake.hot.chains import Chains, Fetch
+from lake.main import compact
+from lake.reading import snapshot
+from lake.reading.query import query
 from lake.segments import Limits
 from lake.storage.local import LocalStorage
 
@@ -170,7 +173,7 @@ def archive(storage: LocalStorage, event: EventType, offset: int, told: dict[str
 
 
 def compacted(storage: LocalStorage) -> None:
-    compact.run(storage, compact.topics(storage, []), compact.Policy(1 << 27, 0.0, 86400.0), everything=True)
+    compact.run(storage, snapshot.chosen(storage, []), compact.Policy(1 << 27, 0.0, 86400.0), everything=True)
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from written_lake import WrittenLake, columns
 
 from connectors.problems import BadInput
-from lake.export import Wanted, export, format_of
-from lake.query import query
+from lake.reading.export import Wanted, export, format_of
+from lake.reading.query import query
 from pipelines.cli import lake as command
 
 ROOT = Path(__file__).parents[2]

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pages import names, tables
 
-from lake import findings
-from lake.compaction import Input
-from lake.findings import REMEDIES, Comparison, Finding, Run, Segment
+from lake.main.compaction import Input
+from lake.proof import findings
+from lake.proof.findings import REMEDIES, Comparison, Finding, Run, Segment
 
 OFFSETS = st.sets(st.integers(0, 40)).map(sorted)
 SEGMENTS = [Segment(Input("hot/a", "e", 0, 0, 20, 0), step=3), Segment(Input("hot/b", "e", 0, 20, 41, 0))]

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from written_lake import WrittenLake
 
 from connectors.problems import BadInput, Problem
-from lake import schema, snapshot
-from lake.query import query
+from lake.columns import schema
+from lake.reading import snapshot
+from lake.reading.query import query
 from lake.storage.local import LocalStorage
 from pipelines.cli import lake as command
 

@@ -13,9 +13,9 @@ from whole_lake import EVENT, TOPIC, Message, local_lake, record
 
 from connectors import schemas
 from connectors.schemas import Catalog, EventType
-from lake import inventory, requarantine, verify
-from lake.requarantine import MISSING, plan
-from lake.rows import RowBuilder
+from lake.hot.rows import RowBuilder
+from lake.proof import inventory, requarantine, verify
+from lake.proof.requarantine import MISSING, plan
 from lake.segments import Chain
 from lake.storage.local import LocalStorage
 from pipelines.cli import lake as command

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.schemas import EventType
-from lake.quarantine import container
-from lake.rows import Rejected, RowBuilder
+from lake.hot.quarantine import container
+from lake.hot.rows import Rejected, RowBuilder
 from lake.segments import Chain
 
 EVENT = EventType("every_kind", "lake_test.v1.EveryKind", "", every_kind())

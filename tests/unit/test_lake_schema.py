@@ -13,8 +13,9 @@ from effort import fuzz
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from lake import schema, views
-from lake.decode import Decoder
+from lake.columns import schema
+from lake.columns.decode import Decoder
+from lake.reading import views
 
 EVERY_KIND = every_kind()
 COLUMNS = schema.segment_schema(EVERY_KIND)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lake_world import a_full_disk
 
-from lake.spool import DamagedError, Spool
+from lake.hot.spool import DamagedError, Spool
 
 WRITES = st.lists(st.tuples(st.binary(max_size=200), st.integers(0, 400) | st.none()), max_size=20)
 

@@ -7,9 +7,9 @@ from structlog.testing import capture_logs
 
 from connectors.kafka.holds import Halt, Holds
 from connectors.problems import Unreachable
-from lake import sink
-from lake.chains import Halted
-from lake.sink import Sink
+from lake.hot import sink
+from lake.hot.chains import Halted
+from lake.hot.sink import Sink
 
 HALT = Halt(None, "the topic does not exist", "make it")
 

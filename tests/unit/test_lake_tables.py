@@ -5,8 +5,8 @@ import pytest
 from typer.testing import CliRunner
 from written_lake import DAY, WrittenLake
 
+from lake.reading.tables import Part, tables
 from lake.storage.local import LocalStorage
-from lake.tables import Part, tables
 from pipelines.cli import lake as command
 
 

@@ -25,8 +25,8 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from connectors.problems import BadInput
-from lake import schema
-from lake.decode import Decoder
+from lake.columns import schema
+from lake.columns.decode import Decoder
 
 KINDS = [
     kind.removeprefix("TYPE_").lower()

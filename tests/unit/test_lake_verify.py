@@ -9,7 +9,9 @@ import pytest
 from whole_lake import TOPIC, local_lake, record
 
 from connectors.problems import BadInput, Unreachable
-from lake import compaction, reader_files, requarantine, verify
+from lake.main import compaction
+from lake.proof import requarantine, verify
+from lake.reading import reader_files
 from lake.storage.local import LocalStorage
 
 STEP_1_DAY_0 = "main/part/dt=1970-01-01/000000000001-00000.parquet"

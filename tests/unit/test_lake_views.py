@@ -15,9 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from written_lake import DAY, WrittenLake, columns
 
-from lake import compaction, layout, schema, snapshot, views
-from lake.query import query
-from lake.reader_files import columns_key
+from lake import layout
+from lake.columns import schema
+from lake.main import compaction
+from lake.reading import snapshot, views
+from lake.reading.query import query
+from lake.reading.reader_files import columns_key
 from lake.storage.local import LocalStorage
 
 OLD = columns(weight=pa.int64())

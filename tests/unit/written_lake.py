@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake import compact, layout, schema, segments
-from lake.inventory import requarantined_key
+from lake import layout, segments
+from lake.columns import schema
+from lake.main import compact
+from lake.proof.inventory import requarantined_key
 from lake.segments import Chain, Footer
 from lake.storage import create_bytes
 from lake.storage.local import LocalStorage

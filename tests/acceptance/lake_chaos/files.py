@@ -84,7 +84,9 @@ def count(root: Root, folder: Path, topic: str, truth: Truth) -> list[str]:
     places: Counter[tuple[int, int]] = Counter()
     wrong: list[tuple[int, int]] = []
     in_main = sorted(files.glob(f"main/{topic}/dt=*/*.parquet"))
-    hot = [path for path in sorted(files.glob(f"hot/{topic}/*/?????-*.parquet")) if _start(path) >= marks.get(_of(path), 0)]
+    hot = [
+        path for path in sorted(files.glob(f"hot/{topic}/*/?????-*.parquet")) if _start(path) >= marks.get(_of(path), 0)
+    ]
     for path in (*in_main, *hot):
         rows = pq.ParquetFile(path).read(["_partition", "_offset", "_raw"]).to_pydict()
         for partition, offset, raw in zip(rows["_partition"], rows["_offset"], rows["_raw"], strict=True):

@@ -20,7 +20,7 @@ from object_store import KEY_ID, REGION, SECRET, ObjectStore
 from connectors import settings
 from connectors.local.state import Stack
 from lake import storage
-from lake.query import query
+from lake.reading.query import query
 from lake_chaos import files, readers, truth
 from lake_chaos.lakes import Lake, Topic
 from lake_chaos.schedule import Fault, faults

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import structlog
 
 from connectors.problems import Problem
-from lake import compaction, snapshot, views
-from lake.snapshot import Head
+from lake.main import compaction
+from lake.reading import snapshot, views
+from lake.reading.snapshot import Head
 from lake.storage import Storage, read_bytes, replace_bytes
 
 log = structlog.get_logger()

@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import pyarrow as pa
 
-from lake import compaction, schema
-from lake.compaction import Commit
-from lake.snapshot import Head, Snapshot
+from lake.columns import schema
+from lake.main import compaction
+from lake.main.compaction import Commit
+from lake.reading.snapshot import Head, Snapshot
 
 #: Its key in the lake.
 FILE = "views.sql"

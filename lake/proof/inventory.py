@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from connectors.kafka.reader import Record
 from connectors.problems import Problem
-from lake import compaction, segments
-from lake.compaction import Input
+from lake import segments
+from lake.main import compaction
+from lake.main.compaction import Input
 from lake.segments import Chain, Footer
 from lake.storage import Storage, footer, read_bytes
 

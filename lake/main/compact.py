@@ -1,7 +1,7 @@
 """The compactor: takes the hot segments of a topic to ``main/``, step by step, and removes them when nobody reads them.
 
 Any number of compactors may be at work and any may die at any moment: each step is decided once, done by whoever comes
-by, and looks the same whoever did it (``lake.compaction``).
+by, and looks the same whoever did it (``lake.main.compaction``).
 """
 
 import time
@@ -14,12 +14,13 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from connectors.problems import BadInput, Problem, Unreachable
+from connectors.problems import Problem, Unreachable
 from connectors.settings import Lake
-from lake import compaction, layout, segments, snapshot
-from lake.compaction import Commit, Intent, Waiting
-from lake.inventory import declared
-from lake.merge import READERS, Progress, merge, opened
+from lake import layout, segments
+from lake.main import compaction
+from lake.main.compaction import Commit, Intent, Waiting
+from lake.main.merge import READERS, Progress, merge, opened
+from lake.proof.inventory import declared
 from lake.storage import Storage, create_bytes, footer
 
 log = structlog.get_logger()
@@ -66,14 +67,6 @@ def unwatched(_: Intent) -> Progress:
 
 def policy_of(lake: Lake) -> Policy:
     return Policy(lake.main_file_bytes, lake.compact_age, lake.hot_retention)
-
-
-def topics(storage: Storage, wanted: Sequence[str]) -> list[str]:
-    """Those ``wanted``, all of the lake if none is named.  Raises BadInput for one that the lake does not have."""
-    known = snapshot.topics(storage)
-    if unknown := set(wanted).difference(known):
-        raise BadInput(f"the lake in {storage} has no topic {', '.join(sorted(unknown))}; it has {', '.join(known)}")
-    return list(wanted) or known
 
 
 def run(

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectors.schemas import EventType
-from lake import inventory
-from lake.inventory import Damaged, Quarantined
-from lake.reader_files import write_views
-from lake.rows import RowBuilder
+from lake.hot.rows import RowBuilder
+from lake.proof import inventory
+from lake.proof.inventory import Damaged, Quarantined
+from lake.reading.reader_files import write_views
 from lake.segments import Chain
 from lake.storage import Storage
 

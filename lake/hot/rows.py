@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.schemas import EventType
-from lake import schema
-from lake.decode import TIMESTAMPS, Decoder, within
+from lake.columns import schema
+from lake.columns.decode import TIMESTAMPS, Decoder, within
 from lake.segments import Chain
 
 #: Milliseconds of the years 1970 to 9999; what lies outside is no time that a reader could show.

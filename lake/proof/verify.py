@@ -21,14 +21,17 @@ import pyarrow.parquet as pq
 from connectors.access import Access
 from connectors.kafka.reader import MissingTopic
 from connectors.problems import BadInput, Problem, Unreachable
-from lake import compaction, findings, inventory, segments, snapshot
-from lake.compaction import Commit, Input, Output
-from lake.findings import Comparison, End, Finding, Place, Segment
-from lake.inventory import Damaged
-from lake.reader_files import columns_key
+from lake import segments
+from lake.main import compaction
+from lake.main.compaction import Commit, Input, Output
+from lake.proof import findings, inventory
+from lake.proof.findings import Comparison, End, Finding, Place, Segment
+from lake.proof.inventory import Damaged
+from lake.proof.topic_log import TopicLog, digest
+from lake.reading import snapshot
+from lake.reading.reader_files import columns_key
 from lake.segments import Chain
 from lake.storage import Storage
-from lake.topic_log import TopicLog, digest
 
 #: Rows whose offsets are held at once; a segment that has more is held whole.
 WINDOW_ROWS = 2_000_000
@@ -71,12 +74,9 @@ class Report:
 
 def topics(storage: Storage, wanted: Sequence[str]) -> list[str]:
     """``wanted``, or all of the lake.  BadInput if it lacks one of them, or has none at all."""
-    known = snapshot.topics(storage)
-    if not known:
+    if not snapshot.topics(storage):
         raise BadInput(f"there is no lake in {storage} yet; `waybill worker lake` makes one")
-    if unknown := sorted({*wanted} - {*known}):
-        raise BadInput(f"the lake in {storage} has no topic {unknown[0]}; it has {', '.join(known)}")
-    return sorted({*wanted}) or known
+    return snapshot.chosen(storage, wanted)
 
 
 def verify(

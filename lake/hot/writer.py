@@ -8,9 +8,9 @@ import pyarrow as pa
 import structlog
 
 from lake import metrics
-from lake.parquet import SegmentFile
-from lake.quarantine import container
-from lake.rows import Rejected, RowBuilder
+from lake.hot.parquet import SegmentFile
+from lake.hot.quarantine import container
+from lake.hot.rows import Rejected, RowBuilder
 from lake.segments import Chain, Footer, quarantine_key
 from lake.storage import Storage, create_bytes
 

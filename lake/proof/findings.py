@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.compaction import Commit, Input, Intent, Output, commit_key, folder, intent_key
+from lake.main.compaction import Commit, Input, Intent, Output, commit_key, folder, intent_key
 
 #: Every kind of finding, and what to do about it.
 REMEDIES: Mapping[str, str] = {

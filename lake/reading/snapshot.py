@@ -1,15 +1,17 @@
 """The files of a topic that hold each of its records once, at one moment."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.problems import Problem
-from lake import compaction, schema, segments
-from lake.compaction import Commit
+from connectors.problems import BadInput, Problem
+from lake import segments
+from lake.columns import schema
+from lake.main import compaction
+from lake.main.compaction import Commit
 from lake.storage import Storage
 
 #: A name for each topic the lake ever had: those that the catalog has lost keep their views.
@@ -43,6 +45,14 @@ class Snapshot:
 def topics(storage: Storage) -> list[str]:
     """All that the lake ever had, in the order of their names."""
     return sorted(key.removeprefix(f"{TOPICS}/") for key in storage.keys(TOPICS))
+
+
+def chosen(storage: Storage, wanted: Sequence[str]) -> list[str]:
+    """Those ``wanted``, all of the lake if none is named.  BadInput for one that it does not have."""
+    known = topics(storage)
+    if unknown := sorted({*wanted} - {*known}):
+        raise BadInput(f"the lake in {storage} has no topic {', '.join(unknown)}; it has {', '.join(known)}")
+    return sorted({*wanted}) or known
 
 
 def head(storage: Storage, topic: str) -> Head:

@@ -17,15 +17,16 @@ from connectors.kafka.holds import Halt
 from connectors.problems import BadInput, Problem, Unreachable
 from connectors.schemas import EventType
 from connectors.settings import Settings
-from lake import compaction, layout, metrics, segments
+from lake import layout, metrics, segments
 from lake.epochs import Identify, TopicIds
-from lake.outage import Outage
-from lake.rows import RowBuilder
+from lake.hot.outage import Outage
+from lake.hot.rows import RowBuilder
+from lake.hot.spool import DamagedError
+from lake.hot.writer import OpenSegment
+from lake.main import compaction
 from lake.segments import Adopted, Chain, Footer, Limits, Remainder, Rotation
-from lake.spool import DamagedError
 from lake.storage import Storage, footer
 from lake.storage import of as storage_of
-from lake.writer import OpenSegment
 
 log = structlog.get_logger()
 

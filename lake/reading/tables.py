@@ -9,8 +9,10 @@ from itertools import groupby
 
 import pyarrow.parquet as pq
 
-from lake import compaction, segments, snapshot
-from lake.snapshot import Snapshot
+from lake import segments
+from lake.main import compaction
+from lake.reading import snapshot
+from lake.reading.snapshot import Snapshot
 from lake.storage import Storage
 
 #: Footers are read so many at once: of S3, most of the time is waiting.

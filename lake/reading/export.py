@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import duckdb
 
 from connectors.problems import BadInput
-from lake import snapshot, views
-from lake.query import Progress, opened, watched
+from lake.reading import snapshot, views
+from lake.reading.query import Progress, opened, watched
 from lake.storage import Storage
 
 Format = Literal["parquet", "csv", "json"]

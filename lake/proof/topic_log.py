@@ -9,7 +9,7 @@ from connectors.kafka import reader
 from connectors.kafka.admin import Topics
 from connectors.problems import Problem, Unreachable
 from lake.epochs import TopicIds
-from lake.findings import Comparison, End, Finding, Place, Segment
+from lake.proof.findings import Comparison, End, Finding, Place, Segment
 
 
 def digest(value: bytes | None) -> int:

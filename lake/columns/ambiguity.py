@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.descriptor import Descriptor
 
-from lake import schema
-from lake.plain import messages
+from lake.columns import schema
+from lake.columns.plain import messages
 
 
 class Ambiguities:

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lake.rows import RowBuilder
-from lake.spool import Spool
+from lake.hot.rows import RowBuilder
+from lake.hot.spool import Spool
 
 #: Columns that grow within a segment: written as differences, and with the limits by which a reader passes over rows.
 #: Limits of the others cost a tenth of the time, and exclude next to nothing.

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connectors.problems import Problem
-from lake.compaction import Input, Intent, Output, main_folder, main_key
+from lake.main.compaction import Input, Intent, Output, main_folder, main_key
 from lake.storage import Storage
 
 #: Bytes of a row group in memory, roughly.

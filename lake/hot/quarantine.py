@@ -4,7 +4,7 @@ import io
 
 import fastavro
 
-from lake.rows import Rejected
+from lake.hot.rows import Rejected
 from lake.segments import Chain
 
 QUARANTINED = fastavro.parse_schema(

@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto,
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from connectors.problems import BadInput
-from lake import schema
+from lake.columns import schema
 
 _KNOWN = re.compile(r"^(\.?)google\.(protobuf|type)(?![^.])")
 

@@ -19,9 +19,9 @@ from google.protobuf.message_factory import GetMessageClass
 from ptars import HandlerPool, PtarsConfig
 
 from connectors.problems import BadInput
-from lake import schema
-from lake.ambiguity import Ambiguities
-from lake.plain import plain
+from lake.columns import schema
+from lake.columns.ambiguity import Ambiguities
+from lake.columns.plain import plain
 
 _CONFIG = PtarsConfig(
     enum_repr="string",

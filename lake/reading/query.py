@@ -10,7 +10,7 @@ import duckdb
 
 from connectors.problems import BadInput, Problem
 from connectors.shapes import did_you_mean
-from lake import snapshot, views
+from lake.reading import snapshot, views
 from lake.storage import Storage
 
 #: Is told a few times a second how much of a statement is done, in percent; negative while DuckDB cannot say.

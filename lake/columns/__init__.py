@@ -1,0 +1,1 @@
+"""From a payload to columns: the types, and how they are decoded."""

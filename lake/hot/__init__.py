@@ -1,0 +1,1 @@
+"""The sink: from Kafka to the segments of ``hot/``, and what cannot be a row to ``quarantine/``."""

@@ -1,0 +1,1 @@
+"""The compactor: from ``hot/`` to the files of ``main/``."""

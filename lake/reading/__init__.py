@@ -1,0 +1,1 @@
+"""What readers see: each record once, whatever the compactor is at."""
