@@ -140,11 +140,19 @@ MUTATIONS = (
     Mutation(
         "a fetch of an older assignment is let in",
         "connectors/kafka/consumer.py",
-        "if app.rebalancing_count != fetch.epoch or not self.flow_active or self.should_stop:",
-        "if not self.flow_active or self.should_stop:",
+        "app.rebalancing_count != fetch.epoch or not self.flow_active or self.should_stop or drained",
+        "not self.flow_active or self.should_stop or drained",
         _MODEL,
     ),
     # -- the end of an assignment
+    Mutation(
+        "a fetch that comes in after the drain of a stop has a window",
+        "connectors/kafka/consumer.py",
+        " or self.should_stop or drained",
+        " or self.should_stop",
+        "tests/unit/test_late_fetches.py::"
+        "test_a_fetch_that_comes_in_after_the_drain_of_a_stop_is_left_to_the_next_owner",
+    ),
     Mutation(
         "partitions are given up without a drain",
         "connectors/kafka/consumer.py",

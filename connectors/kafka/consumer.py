@@ -74,7 +74,7 @@ class Consumer(driver.Consumer):
         if app.rebalancing_count == fetch.epoch:
             app.holds.add(fetch.holds)
         for tp, (start, end, records) in fetch.spans.items():
-            if app.rebalancing_count != fetch.epoch or not self.flow_active or self.should_stop:
+            if self._too_late(fetch, tp):
                 break
             if tp.topic not in app.batch_topics:
                 if tp in (active or ()) or tp in self._buffered_partitions:
@@ -86,6 +86,12 @@ class Consumer(driver.Consumer):
             if records:
                 # The whole batch as the value of one message, at the offset of its last record.
                 yield tp, _message(tp, records[-1], [], None, batch, app.consumer_generation_id)
+
+    def _too_late(self, fetch: Any, tp: TP) -> bool:
+        """Whether ``tp`` is given up, or of another assignment than ``fetch``: who has it next reads it again."""
+        app = self.app
+        drained = tp.topic in app.batch_topics and not app.gate.open  # before a stop ends the fetching
+        return app.rebalancing_count != fetch.epoch or not self.flow_active or self.should_stop or drained
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         """A record of a table's changelog."""

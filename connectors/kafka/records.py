@@ -8,6 +8,7 @@ What is fetched ahead aiokafka bounds for each partition only; ``Fetcher.bound``
 """
 
 import random
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from aiokafka.consumer import consumer, fetcher
@@ -73,8 +74,12 @@ class _FetchResult(fetcher.FetchResult):
         """Bytes that came from the broker, until all of them are taken."""
         return self._partition_records._records.size_in_bytes() if self._partition_records else 0
 
+    def drop(self) -> None:
+        """Let go of what was fetched, as if nothing more was: the position stays, and nothing is fetched meanwhile."""
+        self._partition_records = None
+
     def getall(self, max_records: int | None = None) -> list[Record]:
-        if not self.check_assignment(self._topic_partition) or self._partition_records is None:
+        if self._partition_records is None or not self.check_assignment(self._topic_partition):
             return []
         found = self._partition_records.take(max_records)
         self._update_position()
@@ -87,8 +92,13 @@ class Fetcher(fetcher.Fetcher):
     #: Bytes fetched ahead over all partitions at most, if not None.  While that much waits to be read nothing is
     #: fetched, of no partition: only for whoever reads all of them.
     bound: int | None = None
+    #: Partitions of which nothing is read until they are assigned anew: what was fetched of them only takes room.
+    held: Callable[[], Iterable[Any]] = tuple
 
     def _get_actions_per_node(self, assignment: Any) -> Any:
+        for tp in self.held():
+            if isinstance(result := self._records.get(tp), _FetchResult):
+                result.drop()
         requests, *others = super()._get_actions_per_node(assignment)
         if self.bound is not None:
             waiting = sum(result.size for result in self._records.values() if isinstance(result, _FetchResult))

@@ -209,6 +209,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if self.app.fetch_together:
             fetcher.bound, fetcher._fetch_max_bytes = whole, whole // PIECES
             partitions = PIECES
+        fetcher.held = lambda: self.app.holds.held
         fetcher._max_partition_fetch_bytes = min(LARGEST_SHARE, whole // max(1, partitions))
 
     async def keep_alive(self) -> None:

@@ -60,7 +60,7 @@ class Batch:
         self.records = list(records)
         self.count = self.left = len(self.records)
         self.start, self.next_offset = start, next_offset
-        self._sizes = list(map(_size, self.records))
+        self._sizes = _sizes(self.records)
         self.size = sum(self._sizes)
         self.event: Any = None  # Faust keeps only a weak reference to the event a table write belongs to
         self._done = bytearray(self.count)
@@ -85,7 +85,7 @@ class Batch:
 
     def replace(self, i: int, record: Any) -> None:
         """Hold ``record`` in the place of record ``i``."""
-        size = _size(record)
+        size = FORGOTTEN_OVERHEAD if isinstance(record, Forgotten) else _sizes([record])[0]
         change = size - self._sizes[i]
         self.records[i], self._sizes[i] = record, size
         self.size += change
@@ -226,9 +226,9 @@ class Window:
                 self.load.on_release()
 
 
-def _size(record: Any) -> int:
-    """Bytes that are held for a record."""
-    if type(record) is Forgotten:
-        return FORGOTTEN_OVERHEAD
-    content = len(record.value or b"") + len(record.key or b"")
-    return RECORD_OVERHEAD + HEADER_OVERHEAD * len(record.headers) + content
+def _sizes(records: Sequence[Any]) -> list[int]:
+    """Bytes that are held for each."""
+    return [
+        RECORD_OVERHEAD + HEADER_OVERHEAD * len(one.headers) + len(one.value or b"") + len(one.key or b"")
+        for one in records
+    ]

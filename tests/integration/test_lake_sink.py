@@ -444,3 +444,15 @@ def test_a_partition_of_garbage_is_held_until_the_limit_is_raised_and_all_others
     lake.wait(lambda: len(lake.rows()) == 700)
     assert sorted(lake.quarantined()) == [(2, offset) for offset in range(100)]
     lake.wait(lambda: lake.lag() == 0)
+
+
+def test_what_was_fetched_of_held_partitions_takes_no_room_from_the_others(lake: Lake) -> None:
+    lake.configure(1.0, quarantine_limit=10)
+    large = BAD * 1000  # 500 kB of each partition at once, where a MB is fetched ahead
+    lake.produce(range(800), value=lambda number: large if number % PARTITIONS else lake.payload(number))
+    lake.worker()
+    lake.wait(lambda: len(lake.rows()) == 200)
+    held = f'waybill_partitions_held{{group="{lake.group}",topic="{lake.topic}"}}'
+    lake.wait(lambda: lake.metric(held) == 3)
+    lake.produce(range(800, 1600))
+    lake.wait(lambda: len(lake.rows()) == 400)
