@@ -111,7 +111,8 @@ class ConsumerService:
 
     def calls(self) -> list[list[str]]:
         """[status, ce-id, method, attempt, size, time, process, left] of each call, in order."""
-        return [line.split() for line in self.ledger_file.read_text().splitlines()]
+        whole, _, _being_written = self.ledger_file.read_text().rpartition("\n")
+        return [line.split() for line in whole.splitlines()]
 
     def accepted(self, method: str | None = None) -> Counter:
         """How often each event was accepted."""
