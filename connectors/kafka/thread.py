@@ -18,14 +18,14 @@ from faust.types import TP
 
 from connectors.kafka.connections import ask_without_making, know_closed_ones
 from connectors.kafka.holds import Hold, judge
-from connectors.kafka.records import read_by_batches
+from connectors.kafka.records import read_any_header_name
 
 if TYPE_CHECKING:
     from connectors.kafka.app import App
 
 log = structlog.get_logger("waybill.engine")
 
-read_by_batches()
+read_any_header_name()
 know_closed_ones()
 ask_without_making()
 
