@@ -57,13 +57,14 @@ demo: install
 demo-stop: install
 	$(BIN)/python -m examples.demo --stop
 
-# Descriptors and stubs are committed; only a change under proto/ needs this.
+# Descriptors and stubs are committed; only a change under proto/ needs this.  The generator has a method that a service
+# leaves out raise an error behind its status, which gRPC logs with a traceback: it just answers.
 proto: install .venv-proto/.installed
 	cd proto && ../$(BIN)/buf build --as-file-descriptor-set --exclude-source-info -o descriptors.binpb
 	$(PROTOC) --python_out=connectors/outbox/src --pyi_out=connectors/outbox/src waybill/v1/options.proto
 	$(PROTOC) --python_out=examples/stubs --pyi_out=examples/stubs $(EXAMPLE_PROTOS)
 	.venv-proto/bin/python -m grpc_tools.protoc --descriptor_set_in=proto/descriptors.binpb --grpc_python_out=examples/stubs logistics/v1/events_api.proto
-	sed -i "s/raise NotImplementedError('Method not implemented!')$$/&  # on purpose: a method that a service leaves out/" examples/stubs/logistics/v1/events_api_pb2_grpc.py
+	sed -i "s/raise NotImplementedError(/context.abort(grpc.StatusCode.UNIMPLEMENTED, /" examples/stubs/logistics/v1/events_api_pb2_grpc.py
 
 PROTOC := .venv-proto/bin/protoc --descriptor_set_in=proto/descriptors.binpb
 EXAMPLE_PROTOS := $(patsubst proto/%,%,$(wildcard proto/logistics/v1/*.proto))

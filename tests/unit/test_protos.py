@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from example_stubs import STUBS, events_api_pb2, events_pb2, package_pb2
+import grpc
+import pytest
+from example_stubs import STUBS, events_api_pb2, events_api_pb2_grpc, events_pb2, package_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from waybill.v1 import options_pb2
 from waybill_outbox.event_types import default_topic, event_type
@@ -39,6 +42,20 @@ def test_stubs_and_options_import_together_without_a_warning():
     python = [sys.executable, "-W", "error", "-c", code]
     ran = subprocess.run(python, env={"PYTHONPATH": str(STUBS)}, capture_output=True, text=True, check=False)
     assert (ran.stdout, ran.stderr) == ("package_delivered package.id\n", "")
+
+
+def test_a_method_that_a_service_leaves_out_answers_so_and_logs_no_error(caplog):
+    server = grpc.server(ThreadPoolExecutor(1))
+    events_api_pb2_grpc.add_EventsAPIServicer_to_server(events_api_pb2_grpc.EventsAPIServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as refused:
+            events_api_pb2_grpc.EventsAPIStub(channel).PackageCreated(events_pb2.PackageCreatedEvent(), timeout=10)
+    finally:
+        server.stop(None).wait()
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert caplog.records == []
 
 
 def test_the_sdk_and_the_broker_read_the_same_topics_and_keys():
