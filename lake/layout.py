@@ -17,8 +17,6 @@ from lake.storage import Storage
 
 log = structlog.get_logger()
 
-__all__ = ["TOPICS", "declare", "prepare", "write_views"]
-
 
 def prepare(store: Storage, events: Iterable[EventType]) -> None:
     """Refuse a storage that cannot be a lake; show readers the topics' columns before there is a row."""

@@ -308,7 +308,7 @@ class App(faust.App):
                     pass
             await super().stop()
         finally:
-            await self.guard.end()
+            self.guard.end()
             faulthandler.cancel_dump_traceback_later()
 
     async def _stop_consumer(self) -> None:

@@ -47,7 +47,6 @@ class Guard:
         self._watch: Watch = watchdog.start(Sample(time.monotonic(), {}))
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
         self._stuck: dict[str, str] = {}
         self._kafka = "not asked yet"  # what is wrong with it, or nothing
         self._missing: list[str] = []
@@ -58,14 +57,10 @@ class Guard:
         self._watch = watchdog.start(self._sample())
         self._topics, self._groups = Topics(self.app.access, TIMEOUT), Groups(self.app.access, TIMEOUT)
         health.register(self.app.conf.id, self.report)
-        self._thread = threading.Thread(target=self._run, name=f"guard of {self.app.conf.id}", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name=f"guard of {self.app.conf.id}", daemon=True).start()
 
-    async def end(self) -> None:
-        """Waits for an answer of Kafka that is on its way: one that came while Python ends would crash the process."""
+    def end(self) -> None:
         self._ended.set()
-        if self._thread:
-            await asyncio.to_thread(self._thread.join, TIMEOUT + 1.0)
 
     async def pulse(self) -> None:
         """Runs in the app's event loop."""

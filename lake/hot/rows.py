@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from connectors.schemas import EventType
 from lake.columns import schema
-from lake.columns.decode import TIMESTAMPS, Decoder, within
+from lake.columns.decode import TIMESTAMPS, Decoder, text, within
 from lake.segments import Chain
 
 #: Milliseconds of the years 1970 to 9999; what lies outside is no time that a reader could show.
@@ -109,13 +109,8 @@ class _Headers:
         self.column = pa.MapArray.from_arrays(ends, keys, values)
 
     def text(self, name: str) -> pa.Array:
-        """The first of that name, null where there is none.  Bytes that are no UTF-8 stay visible as escapes."""
-        found = self._first(name)
-        try:
-            return found.cast(pa.string())
-        except pa.ArrowInvalid:
-            texts = [value and value.decode(errors="backslashreplace") for value in found.to_pylist()]
-            return pa.array(texts, pa.string())
+        """The first of that name, null where there is none."""
+        return text(self._first(name))
 
     def _first(self, name: str) -> pa.Array:
         if self._by_place is None:
@@ -136,13 +131,13 @@ def _times(texts: pa.Array) -> pa.Array:
     try:
         found = texts.cast(kind)
     except pa.ArrowInvalid:
-        found = pa.array([_time(text) for text in texts.to_pylist()], kind)
+        found = pa.array([_time(one) for one in texts.to_pylist()], kind)
     return within(found.cast(pa.int64()), TIMESTAMPS).cast(kind)
 
 
-def _time(text: str | None) -> datetime | None:
+def _time(sent: str | None) -> datetime | None:
     try:
-        found = datetime.fromisoformat(text or "")
+        found = datetime.fromisoformat(sent or "")
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None

@@ -16,11 +16,12 @@ import structlog
 
 from connectors.problems import Problem, Unreachable
 from connectors.settings import Lake
-from lake import layout, segments
+from lake import segments
 from lake.main import compaction
 from lake.main.compaction import Commit, Intent, Waiting
 from lake.main.merge import READERS, Progress, merge, opened
 from lake.proof.inventory import declared
+from lake.reading import reader_files
 from lake.storage import Storage, create_bytes, footer
 
 log = structlog.get_logger()
@@ -88,7 +89,7 @@ def run(
             with _noted(report):
                 while _step(storage, policy, report, everything=everything, clock=clock, begun=begun):
                     pass
-        layout.write_views(storage)  # before anything is removed that they name
+        reader_files.write_views(storage)  # before anything is removed that they name
         for report in reports:
             with _noted(report):
                 report.removed = clean(storage, report.topic, clock() - timedelta(seconds=policy.retention))

@@ -10,7 +10,7 @@ from test_lake_storage import opened
 from lake import layout, segments
 from lake.columns import schema
 from lake.main import compact
-from lake.reading import export, tables
+from lake.reading import export, reader_files, snapshot, tables
 from lake.reading.query import query
 from lake.segments import Chain, Footer
 from lake.storage import create_bytes
@@ -26,8 +26,8 @@ def lake(tmp_path_factory):
     with ObjectStore(tmp_path_factory.mktemp("objects")) as running:
         storage = opened(running.lake())
         layout.declare(storage, "parcel", COLUMNS)
-        create_bytes(storage, f"{layout.TOPICS}/parcel", b"")
-        layout.write_views(storage)
+        create_bytes(storage, f"{snapshot.TOPICS}/parcel", b"")
+        reader_files.write_views(storage)
         append(storage, 0, 3)
         compact.run(storage, ["parcel"], compact.Policy(1 << 27, 0.0, 86400.0), everything=True)
         append(storage, 3, 4)

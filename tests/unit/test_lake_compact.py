@@ -24,7 +24,7 @@ from connectors.schemas import EventType
 from lake import layout
 from lake.main import compact, compaction, merge
 from lake.main.compact import Policy
-from lake.reading import snapshot
+from lake.reading import reader_files, snapshot
 from lake.storage.local import LocalStorage
 
 TOPIC = "part"
@@ -442,7 +442,7 @@ def test_readers_are_shown_what_is_new_before_anything_is_removed_that_they_were
     class Looked(LocalStorage):
         def delete(self, key):
             before = (tmp_path / "views.sql").read_bytes()
-            layout.write_views(LocalStorage(tmp_path))
+            reader_files.write_views(LocalStorage(tmp_path))
             shown.append(before == (tmp_path / "views.sql").read_bytes())
             super().delete(key)
 

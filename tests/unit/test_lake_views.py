@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from written_lake import DAY, WrittenLake, columns
 
-from lake import layout
 from lake.columns import schema
 from lake.main import compaction
-from lake.reading import snapshot, views
+from lake.reading import reader_files, snapshot, views
 from lake.reading.query import query
 from lake.reading.reader_files import columns_key
 from lake.storage.local import LocalStorage
@@ -97,7 +96,7 @@ def test_files_of_a_step_that_is_not_committed_are_not_read(tmp_path):
     commit = compaction.commit_key("parcel", 2)
     lake.compact()
     lake.storage.delete(commit)
-    layout.write_views(lake.storage)
+    reader_files.write_views(lake.storage)
     assert len(snapshot.take(lake.storage, "parcel").main) == 1
     assert len(query(lake.storage, "FROM parcel").rows) == len(places(before)) == len(places(session(tmp_path))) == 2
 
@@ -247,7 +246,7 @@ def test_records_that_were_decoded_again_are_seen(tmp_path):
     lake = WrittenLake(tmp_path)
     lake.append({"weight": 1})
     lake.requarantine(1, {"weight": 2, "_time": datetime(2026, 1, 1, tzinfo=UTC)})
-    layout.write_views(lake.storage)
+    reader_files.write_views(lake.storage)
     rows = [(1, DAY.date()), (2, date(2026, 1, 1))]
     assert query(lake.storage, "SELECT weight, dt FROM parcel ORDER BY 1").rows == rows
     assert session(tmp_path).execute("SELECT weight, dt FROM parcel ORDER BY 1").fetchall() == rows
@@ -271,7 +270,7 @@ def test_writing_the_views_again_changes_nothing(tmp_path):
     lake.append({})
     lake.compact()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    layout.write_views(lake.storage)
+    reader_files.write_views(lake.storage)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -289,7 +288,7 @@ def test_who_writes_views_later_than_a_newer_commit_sees_that_and_writes_again(t
             super().replace(source, key)
 
     (tmp_path / views.FILE).unlink()
-    layout.write_views(Overtaken(tmp_path))
+    reader_files.write_views(Overtaken(tmp_path))
     assert compaction.newest(lake.storage, "parcel").seq == 1
     assert "'first-life/00000': '00000000000000000001'" in (tmp_path / views.FILE).read_text()
 
@@ -299,7 +298,7 @@ def test_a_topic_whose_columns_are_lost_keeps_no_other_from_its_views(tmp_path):
     WrittenLake(tmp_path, "letter").append({"weight": 1})
     for key in lake.storage.keys("hot/parcel/schema"):
         lake.storage.delete(key)
-    layout.write_views(lake.storage)
+    reader_files.write_views(lake.storage)
     assert session(tmp_path).execute("SHOW TABLES").fetchall() == [("letter",), ("letter_latest",)]
 
 

@@ -12,6 +12,7 @@ from lake import layout, segments
 from lake.columns import schema
 from lake.main import compact
 from lake.proof.inventory import requarantined_key
+from lake.reading import reader_files, snapshot
 from lake.segments import Chain, Footer
 from lake.storage import create_bytes
 from lake.storage.local import LocalStorage
@@ -39,8 +40,8 @@ class WrittenLake:
     def declare(self, of: pa.Schema, topic: str = "") -> None:
         """What a sink does when it starts."""
         layout.declare(self.storage, topic or self.topic, of)
-        create_bytes(self.storage, f"{layout.TOPICS}/{topic or self.topic}", b"")
-        layout.write_views(self.storage)
+        create_bytes(self.storage, f"{snapshot.TOPICS}/{topic or self.topic}", b"")
+        reader_files.write_views(self.storage)
 
     def append(
         self, *rows: dict[str, Any], of: pa.Schema | None = None, partition: int = 0, epoch: str = "first-life"

@@ -6,10 +6,12 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from chaos.run import Result, run
 from connectors.local import control
+from connectors.local.state import Stack
 
 
 def say(text: str) -> None:
@@ -25,23 +27,37 @@ def main() -> int:
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
     parser.add_argument("--keep", action="store_true", help="keep the folder of a run that found nothing, too")
     told = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="waybill-chaos-"))
-    say(f"seed {told.seed}, everything is in {folder}")
+    return on_a_stack(
+        "chaos",
+        told.seed,
+        lambda stack, folder: judged(run(stack, folder, told.seed, told.minutes * 60, told.rate, say)),
+        brokers=told.brokers,
+        keep=told.keep,
+    )
+
+
+def on_a_stack(
+    name: str, seed: int, work: Callable[[Stack, Path], bool], *, brokers: int = 1, keep: bool = False
+) -> int:
+    """The exit code of ``work``, which says whether all is well; if not, its folder and its seed are told and kept."""
+    folder = Path(tempfile.mkdtemp(prefix=f"waybill-{name}-"))
+    say(f"seed {seed}, everything is in {folder}")
+    well = False
     try:
-        stack = control.up(folder / "home", lambda _done, _total: None, lambda _stack: None, told.brokers)
-        result = run(stack, folder, told.seed, told.minutes * 60, told.rate, say)
-    except BaseException:
-        say(f"FAILED with seed {told.seed}; everything is in {folder}")
-        raise
+        stack = control.up(folder / "home", lambda _done, _total: None, lambda _stack: None, brokers)
+        well = work(stack, folder)
     finally:
         control.down(folder / "home")
-    report(result)
-    if result.verdict.failures:
-        say(f"FAILED with seed {told.seed}; everything is in {folder}")
-        return 1
-    if not told.keep:
+        if not well:
+            say(f"FAILED with seed {seed}; everything is in {folder}")
+    if well and not keep:
         shutil.rmtree(folder)
-    return 0
+    return 0 if well else 1
+
+
+def judged(result: Result) -> bool:
+    report(result)
+    return not result.verdict.failures
 
 
 def report(result: Result) -> None:

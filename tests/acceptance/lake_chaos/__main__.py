@@ -2,18 +2,11 @@
 
 import argparse
 import random
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 
-from connectors.local import control
+from chaos.__main__ import on_a_stack, say
+
 from lake_chaos.run import Result, run
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 def main() -> int:
@@ -21,22 +14,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     told = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="waybill-lake-chaos-"))
-    say(f"seed {told.seed}, everything is in {folder}")
-    try:
-        stack = control.up(folder / "home", lambda _done, _total: None, lambda _stack: None)
-        result = run(stack, folder, told.seed, told.seconds, say)
-    except BaseException:
-        say(f"FAILED with seed {told.seed}; everything is in {folder}")
-        raise
-    finally:
-        control.down(folder / "home")
+    return on_a_stack(
+        "lake-chaos", told.seed, lambda stack, folder: judged(run(stack, folder, told.seed, told.seconds, say))
+    )
+
+
+def judged(result: Result) -> bool:
     report(result)
-    if result.failures:
-        say(f"FAILED with seed {told.seed}; everything is in {folder}")
-        return 1
-    shutil.rmtree(folder)
-    return 0
+    return not result.failures
 
 
 def report(result: Result) -> None:

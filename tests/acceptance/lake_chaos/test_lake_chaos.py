@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from chaos.__main__ import say
 
 from connectors.local.state import Stack
 from lake_chaos import readers
-from lake_chaos.__main__ import report, say
+from lake_chaos.__main__ import report
 from lake_chaos.run import run
 from lake_chaos.truth import BAD, Truth
 
