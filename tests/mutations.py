@@ -161,6 +161,14 @@ MUTATIONS = (
         _MODEL,
     ),
     Mutation(
+        "a stop amid a rebalance closes connections that another thread reads from",
+        "connectors/kafka/thread.py",
+        "    def close(self) -> None:",
+        "    def close_later(self) -> None:",
+        "tests/integration/test_engine.py::"
+        "test_a_worker_whose_group_rebalances_while_it_stops_closes_its_connections_where_they_are_read",
+    ),
+    Mutation(
         "a drain does not wait for work",
         "connectors/kafka/gate.py",
         "while self.working:",

@@ -1,7 +1,7 @@
 """An app on the engine for the tests: writes ``partition offset`` of each record to a ledger, after a short while.
 
 faust -A engine_app:app worker     env: BOOTSTRAP, TOPIC, GROUP, LEDGER, SECONDS a record takes; optional
-HAND_OVER_TO (a topic, instead of the ledger), METRICS_PORT, STALL_TIMEOUT, MAX_POLL_INTERVAL
+HAND_OVER_TO (a topic, instead of the ledger), METRICS_PORT, STALL_TIMEOUT, MAX_POLL_INTERVAL, REBALANCE (at the stop)
 
 What a record's value begins with: ``wait``: until the file LEDGER.go is there, on purpose; ``stall``: for ever, in the
 agent; ``block``: for ever, and the event loop with it; ``anew``: and the partitions are assigned anew.
@@ -9,9 +9,12 @@ agent; ``block``: for ever, and the event loop with it; ``anew``: and the partit
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+
+from aiokafka.client import AIOKafkaClient
 
 from connectors import prometheus
 from connectors.access import Access
@@ -34,6 +37,30 @@ app = App(
     broker_request_timeout=10.0,
     consumer_metadata_max_age_ms=2_000,
 )
+
+
+async def rebalance() -> None:
+    if app.should_stop:
+        before = app.rebalancing_count
+        await app.reassign()
+        while app.rebalancing_count == before:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+if "REBALANCE" in ENV:
+    app.gate.on_drain.append(rebalance)
+
+_close = AIOKafkaClient.close
+
+
+async def close(client: AIOKafkaClient) -> None:
+    """Say so if it happens anywhere but in the loop that reads what the client asked for."""
+    if client._loop is not asyncio.get_running_loop():
+        sys.stderr.write("a client was closed from another thread\n")
+    await _close(client)
+
+
+AIOKafkaClient.close = close
 
 
 @dataclass

@@ -42,6 +42,17 @@ def test_a_worker_told_to_stop_and_one_that_joins_repeat_nothing(engine: Engine)
     assert sum(engine.seen().values()) == 4000
 
 
+def test_a_worker_whose_group_rebalances_while_it_stops_closes_its_connections_where_they_are_read(
+    engine: Engine,
+) -> None:
+    engine.produce(400)
+    worker = engine.worker(REBALANCE="while it stops")
+    engine.wait(lambda: len(engine.seen()) > 100)
+    assert engine.stop(worker) == 0
+    assert "partitions were given up" in engine.said()
+    assert "closed from another thread" not in engine.said()
+
+
 def test_an_app_that_has_its_partitions_assigned_anew_loses_and_repeats_nothing(engine: Engine) -> None:
     worker = engine.worker()
     for times in range(1, 4):
