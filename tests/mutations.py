@@ -33,6 +33,7 @@ _CHAINS = "tests/unit/test_lake_chains.py::"
 _WAITING = "tests/unit/test_lake_waiting.py::"
 _COMPACTION = "tests/unit/test_lake_compaction.py::"
 _COMPACT = "tests/unit/test_lake_compact.py::"
+_AWAY = "tests/integration/test_kafka_away.py::test_a_worker_told_to_stop_while_kafka_is_away_ends_without_its_commit"
 _DELIVERY = "tests/acceptance/test_delivery.py::"
 
 MUTATIONS = (
@@ -161,6 +162,27 @@ MUTATIONS = (
         _MODEL,
     ),
     Mutation(
+        "a stop waits for a commit as long as Kafka is away",
+        "connectors/kafka/gate.py",
+        "(await asyncio.wait({committing}, timeout=commit_timeout))",
+        "(await asyncio.wait({committing}))",
+        _AWAY,
+    ),
+    Mutation(
+        "a stop waits as long as Kafka is away to leave its group",
+        "connectors/kafka/thread.py",
+        "await asyncio.wait({leaving}, timeout=LEAVE_TIMEOUT)",
+        "await asyncio.wait({leaving})",
+        _AWAY,
+    ),
+    Mutation(
+        "a stop commits once more behind its drain",
+        "connectors/kafka/consumer.py",
+        "    async def commit_and_end_transactions",
+        "    async def commit_no_more",
+        _AWAY,
+    ),
+    Mutation(
         "a stop amid a rebalance closes connections that another thread reads from",
         "connectors/kafka/thread.py",
         "    def close(self) -> None:",
@@ -178,8 +200,8 @@ MUTATIONS = (
     Mutation(
         "a drain forgets to commit",
         "connectors/kafka/gate.py",
-        "                        await commit()",
-        "                        pass",
+        "                    await commit()",
+        "                    pass",
         _MODEL,
     ),
     Mutation(

@@ -174,16 +174,21 @@ class Gate:
             log.warning("a drain was cut short", group=self.group, error=repr(error))
         for window in self.windows.values():
             window.live = False  # late finishers no longer count
-        try:
-            async with asyncio.timeout(commit_timeout):
-                for _ in range(3):  # a commit already under way makes ours a no-op
-                    if self.dirty():
-                        await commit()
-        except Exception as error:  # noqa: BLE001 - without the commit the next owner repeats; that is allowed
-            log.warning("the commit of a drain failed", group=self.group, error=repr(error))
+        committing = asyncio.ensure_future(self._commit(commit))
+        if not (await asyncio.wait({committing}, timeout=commit_timeout))[0]:
+            log.warning("the commit of a drain has no answer", group=self.group)
+            committing.cancel()  # Faust's begins again then, so nobody may wait for it
         seconds, uncommitted = round(time.monotonic() - began, 2), len(self.dirty())
         log.info("partitions were given up", group=self.group, pieces=running, seconds=seconds, uncommitted=uncommitted)
         self._forget()  # a late periodic commit must not reuse them under the next generation
+
+    async def _commit(self, commit: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            for _ in range(3):  # a commit already under way makes ours a no-op
+                if self.dirty():
+                    await commit()
+        except Exception as error:  # noqa: BLE001 - without the commit the next owner repeats; that is allowed
+            log.warning("the commit of a drain failed", group=self.group, error=repr(error))
 
     def reset(self) -> None:
         """A new assignment: nothing of the old one counts any more."""

@@ -31,6 +31,8 @@ ask_without_making()
 
 #: Milliseconds to wait for the ends of a log; without an answer its partition asks again at the next fetch.
 ENDS_TIMEOUT_MS = 10_000
+#: Seconds to take leave of the group; without it the others wait for the session's timeout.
+LEAVE_TIMEOUT = 5.0
 #: Bytes fetched ahead of one partition at most; more would not be faster.
 LARGEST_SHARE = 1 << 20
 #: Answers of brokers that may be on their way at once where all partitions are fetched together.
@@ -61,6 +63,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _close(self) -> None:
         await self._ensure_consumer().stop()
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group; for a moment only, as aiokafka waits for a broker that is away however long it is.
+
+        Where a fetch has just failed aiokafka's end is a CancelledError, with which this thread would end and tell
+        nobody: the stop would wait for it.
+        """
+        leaving = asyncio.ensure_future(super().on_thread_stop())
+        await asyncio.wait({leaving}, timeout=LEAVE_TIMEOUT)
+        if not leaving.done():
+            leaving.cancel()
+            log.warning("Kafka does not answer a worker that leaves", group=self.app.conf.id)
+        elif not leaving.cancelled() and (error := leaving.exception()):
+            log.warning("a worker did not leave its group well", group=self.app.conf.id, error=repr(error))
 
     def close(self) -> None:
         """Leave it to the end of this thread, which stops aiokafka.

@@ -1,7 +1,8 @@
 """An app on the engine for the tests: writes ``partition offset`` of each record to a ledger, after a short while.
 
 faust -A engine_app:app worker     env: BOOTSTRAP, TOPIC, GROUP, LEDGER, SECONDS a record takes; optional
-HAND_OVER_TO (a topic, instead of the ledger), METRICS_PORT, STALL_TIMEOUT, MAX_POLL_INTERVAL, REBALANCE (at the stop)
+HAND_OVER_TO (a topic, instead of the ledger), METRICS_PORT, STALL_TIMEOUT, MAX_POLL_INTERVAL, COMMIT_TIMEOUT,
+REBALANCE (at the stop)
 
 What a record's value begins with: ``wait``: until the file LEDGER.go is there, on purpose; ``stall``: for ever, in the
 agent; ``block``: for ever, and the event loop with it; ``anew``: and the partitions are assigned anew.
@@ -37,6 +38,8 @@ app = App(
     broker_request_timeout=10.0,
     consumer_metadata_max_age_ms=2_000,
 )
+
+app.commit_timeout = float(ENV.get("COMMIT_TIMEOUT", "10"))
 
 
 async def rebalance() -> None:

@@ -1,19 +1,24 @@
-"""Workers started while Kafka is away."""
+"""Workers that start or end while Kafka is away."""
 
+import os
 import shutil
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from engine import Engine, free_port, health
+from engine import Engine, free_port, health, wait_until
+
+from connectors.local.state import Stack
 
 
 @pytest.fixture
-def engine(stack: object, admin: AdminClient, tmp_path: Path) -> Iterator[Engine]:
+def engine(stack: Stack, admin: AdminClient, tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(stack.kafka, admin, tmp_path)
     yield engine
     engine.close()
@@ -78,3 +83,43 @@ def test_a_worker_started_while_kafka_is_away_lives_and_waits_ends_when_told_to_
         assert engine.stop(waiting) == 0
     finally:
         kafka.close()
+
+
+@contextmanager
+def frozen(stack: Stack) -> Iterator[None]:
+    """Kafka takes connections and answers nothing."""
+    kafka = stack.pid_of("kafka")
+    os.kill(kafka, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(kafka, signal.SIGCONT)
+
+
+@contextmanager
+def gone(stack: Stack) -> Iterator[None]:
+    """Nobody listens where Kafka was."""
+    kafka = stack.pid_of("kafka")
+    os.kill(stack.pid, signal.SIGSTOP)  # else it is started again at once
+    try:
+        os.kill(kafka, signal.SIGKILL)
+        yield
+    finally:
+        os.kill(stack.pid, signal.SIGCONT)
+        wait_until(lambda: stack.pid_of("kafka") not in (None, kafka), 30, "Kafka is started again")
+        stack.wait_ready()
+
+
+@pytest.mark.parametrize("away", [frozen, gone])
+def test_a_worker_told_to_stop_while_kafka_is_away_ends_without_its_commit(
+    engine: Engine, stack: Stack, away: object
+) -> None:
+    engine.produce(40)
+    worker = engine.worker(COMMIT_TIMEOUT="2")
+    engine.wait(lambda: len(engine.seen()) == 40)
+    with away(stack):
+        engine.wait(lambda: "Failed fetch messages" in engine.said() or away is frozen)
+        assert engine.stop(worker) == 0
+    assert "partitions were given up" in engine.said()
+    engine.worker()
+    engine.wait(lambda: engine.lag() == 0)

@@ -132,9 +132,13 @@ class Log:
 
 @dataclass(eq=False)
 class Request:
-    """Something a worker waits for.  ``what``: offsets of a commit, or the delivery that a call or hand-over is of."""
+    """Something a worker waits for, in an assignment, ``generation``.
+
+    ``what``: offsets of a commit, or the delivery that a call or hand-over is of.
+    """
 
     worker: "Worker"
+    generation: int
     what: Any
     answer: asyncio.Future
     applied: bool = False
@@ -429,7 +433,7 @@ class Worker:
     async def ask(self, kind: str, what: Any) -> Any:
         if self.dead:  # Faust's commit goes on when the one it waited for was cancelled
             raise asyncio.CancelledError
-        request = Request(self, what, self.loop.create_future())
+        request = Request(self, self.generation, what, self.loop.create_future())
         getattr(self, kind).append(request)
         return await request.answer
 
