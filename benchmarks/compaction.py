@@ -89,7 +89,8 @@ def fill(folder: Path, events: int) -> dict[str, int]:
     """Segments of the real sink, of events that came up to a second late."""
     from connectors import schemas
     from lake import layout
-    from lake.hot.chains import Chains, Fetch
+    from lake.hot.chains import Chains
+    from lake.hot.fetches import Fetch
     from lake.segments import Limits
     from lake.storage.local import LocalStorage
 

@@ -10,7 +10,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from connectors.kafka.reader import Record
 from connectors.schemas import EventType
-from lake.hot.chains import Chains, Fetch
+from lake.hot.chains import Chains
+from lake.hot.fetches import Fetch
 from lake.main import compact, compaction
 from lake.main.compact import Policy
 from lake.main.compaction import Commit

@@ -5,9 +5,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,16 @@ from connectors.kafka.holds import Halt
 from connectors.problems import BadInput, Problem, Unreachable
 from connectors.schemas import EventType
 from connectors.settings import Settings
-from lake import layout, metrics, segments
+from lake import metrics, segments
 from lake.epochs import Identify, TopicIds
-from lake.hot.outage import Outage
-from lake.hot.rows import RowBuilder
+from lake.hot.ends import BY_ITSELF, WAY_OUT, end_of, places, published
+from lake.hot.fetches import Answer, Fetch, Finished, Halted, Tail
+from lake.hot.outage import AWAY, Outage
+from lake.hot.rows import RowBuilder, builder_of
 from lake.hot.spool import DamagedError
 from lake.hot.writer import OpenSegment
-from lake.main import compaction
-from lake.segments import Adopted, Chain, Footer, Limits, Remainder, Rotation
-from lake.storage import Storage, footer
+from lake.segments import Adopted, Chain, Limits, Remainder, Rotation
+from lake.storage import Storage
 from lake.storage import of as storage_of
 
 log = structlog.get_logger()
@@ -35,69 +34,11 @@ Partition = tuple[str, int]
 #: Seconds after which a chain may have moved on so far that the name of its next segment is free again: its segments
 #: are compacted, and then deleted, `lake.hot-retention` (an hour or more) later.
 FENCE = 1800.0
-#: Topics whose chains are looked up at once, lest the group waits for the answers of a storage one by one.
-READERS = 16
-#: What a storage raises that is away, full, or does not let the lake in: it may take the same thing later.
-_AWAY = (Unreachable, BadInput, OSError)
-#: What a person does about a partition that the lake cannot take in as it is.
-WAY_OUT = "see to it, then restart the lake's workers; until then its records wait in Kafka"
-BY_ITSELF = "see to the topic; the lake goes on by itself as soon as it is there"
 
 
 def awake() -> float:
     """Seconds; they count while the machine sleeps, too."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """All of one partition in ``[start, end)``; ``size`` is the memory of the records, ``window`` their assignment."""
-
-    window: Any
-    topic: str
-    partition: int
-    records: list[Any]
-    start: int
-    end: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Everything of ``window`` below ``offset`` is in the lake."""
-
-    window: Any
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Halted:
-    """Nothing of ``window`` is taken in or published any more: its partition waits for a new assignment."""
-
-    window: Any
-    topic: str
-    partition: int
-    halt: Halt
-
-
-Answer = Finished | Halted
-
-
-@dataclass(slots=True)
-class _Tail:
-    """What an assignment has of the end of a chain.
-
-    ``due``: why the segment is to be published.  ``behind``: what came since its file was closed.
-    """
-
-    segment: OpenSegment
-    due: Rotation | None = None
-    behind: list[Fetch] = field(default_factory=list)
-
-    @property
-    def held(self) -> int:
-        """Bytes in memory."""
-        return self.segment.held + sum(fetch.size for fetch in self.behind)
 
 
 def chains_of(config: Settings, events: Sequence[EventType]) -> "Chains":
@@ -128,7 +69,7 @@ class Chains:
         clock: Callable[[], float] = awake,
     ) -> None:
         self.storage, self.limits, self.identify, self.clock = storage, limits, identify, clock
-        self.builders = {event.topic: _builder(event) for event in events}
+        self.builders = {event.topic: builder_of(event) for event in events}
         self.held = 0
         #: Since when the oldest record waits that is in no file yet, by ``clock``.
         self.oldest: float | None = None
@@ -137,7 +78,7 @@ class Chains:
         self._lives: Mapping[str, str | Problem] = {}
         self._starts: Mapping[Partition, int | Halt] = {}
         self._placed = 0.0
-        self._tails: dict[Any, _Tail] = {}
+        self._tails: dict[Any, Tail] = {}
         self._halted: set[Any] = set()
         self._failed = False
         self._storage = Outage(
@@ -161,9 +102,8 @@ class Chains:
         placed = self.clock()
         try:
             _ = self.storage.scratch  # there is one before it is needed
-            with ThreadPoolExecutor(READERS) as pool:
-                ends = dict(zip(lives, pool.map(self._place, lives.keys(), lives.values()), strict=True))
-        except _AWAY as error:
+            ends = places(self.storage, self.builders, lives)
+        except AWAY as error:
             self._storage.met(error)
             raise Unreachable(f"the storage does not say where the lake ends: {error}") from error
         self._storage.over()
@@ -229,7 +169,7 @@ class Chains:
             self._failed = True
             raise
 
-    # -- where chains end
+    # -- lives of topics
 
     def _identified(self, topics: set[str]) -> Mapping[str, str | Problem]:
         try:
@@ -239,42 +179,6 @@ class Chains:
             raise
         self._kafka.over()
         return lives
-
-    def _place(self, topic: str, life: str | Problem) -> Mapping[int, int] | Halt:
-        """End of each chain in this life of ``topic``, or what keeps the lake from going on with it.
-
-        Raises what says that the storage is away.
-        """
-        if isinstance(life, Problem):
-            return Halt(None, str(life), BY_ITSELF)
-        builder = self.builders[topic]
-        if isinstance(builder, Problem):
-            return Halt(None, str(builder), WAY_OUT)
-        try:
-            layout.declare(self.storage, topic, builder.schema)
-            return self._ends(topic, life)
-        except _AWAY:
-            raise
-        except Problem as problem:
-            return Halt(None, str(problem), WAY_OUT)
-
-    def _ends(self, topic: str, epoch: str) -> dict[int, int]:
-        """What was compacted may be gone from the chain, to its last segment."""
-        found = {
-            partition: offset
-            for (life, partition), offset in compaction.newest(self.storage, topic).watermarks.items()
-            if life == epoch
-        }
-        for chain, start in segments.newest(self.storage.keys(segments.folder(topic, epoch))).items():
-            end = self._published(segments.segment_key(chain, start)).next
-            found[chain.partition] = max(end, found.get(chain.partition, 0))
-        return found
-
-    def _end(self, chain: Chain) -> int:
-        return self._ends(chain.topic, chain.epoch).get(chain.partition, 0)
-
-    def _published(self, key: str) -> Footer:
-        return Footer.decode(key, footer(self.storage, key))
 
     # -- taking in
 
@@ -293,7 +197,7 @@ class Chains:
             return []
         tail = self._tails.get(fetch.window)
         if tail is None:
-            tail = self._tails[fetch.window] = _Tail(self._begin(fetch))
+            tail = self._tails[fetch.window] = Tail(self._begin(fetch))
         if tail.segment.closed:
             tail.behind.append(fetch)
             return []
@@ -334,7 +238,7 @@ class Chains:
             work()
         except MemoryError:
             raise
-        except _AWAY as error:  # no storage has part in this: what failed half way cannot be repeated
+        except AWAY as error:  # no storage has part in this: what failed half way cannot be repeated
             raise DamagedError(f"a segment of {segment.chain} is half written: {error}") from error
         except Exception as error:
             log.exception("A segment failed.", topic=segment.chain.topic, partition=segment.chain.partition)
@@ -420,7 +324,7 @@ class Chains:
             return halted
         path = segment.close()
         following = self._overtaken(segment) or self._create(segment, path, tail.due)
-        self._tails[window] = _Tail(following)
+        self._tails[window] = Tail(following)
         segment.discard()
         answers: list[Answer] = [Finished(window, following.start)]
         for fetch in tail.behind:
@@ -432,7 +336,7 @@ class Chains:
         now, chain = self.clock(), segment.chain
         if now - segment.placed < FENCE:
             return None
-        end = self._end(chain)
+        end = end_of(self.storage, chain)
         if end > segment.start:
             return self._after_lost_race(segment, end)
         segment.placed = now
@@ -443,7 +347,7 @@ class Chains:
         key = segments.segment_key(chain, start)
         segment.quarantine()
         if not self.storage.create(path, key):
-            winner = self._published(key)
+            winner = published(self.storage, key)
             if (winner.writer, winner.next) != (self._writer, end):
                 return self._after_lost_race(segment, winner.next)
         metrics.FILES.labels(chain.topic, reason).inc()
@@ -454,7 +358,7 @@ class Chains:
         )  # fmt: skip
         now = self.clock()
         if now - segment.placed >= FENCE:  # the process was stopped in between, and the name may have been free again
-            end = max(end, self._end(chain))
+            end = max(end, end_of(self.storage, chain))
         return self._segment(chain, end, now)
 
     def _after_lost_race(self, segment: OpenSegment, winner_next: int) -> OpenSegment:
@@ -482,13 +386,3 @@ class Chains:
 def _what_became(topic: str, life: str | Problem, start: int) -> str:
     became = life if isinstance(life, Problem) else f"the topic {topic} was deleted and made anew"
     return f"{became}; what was read of it from offset {start} on and not published is given up, as Kafka has done"
-
-
-def _builder(event: EventType) -> RowBuilder | Problem:
-    """One event type that the lake cannot decode must not keep it from the others."""
-    try:
-        return RowBuilder(event)
-    except Problem as problem:
-        return problem
-    except Exception as error:  # noqa: BLE001 - a defect, told again and again where it holds the topic
-        return Problem(f"the lake cannot make rows of {event.name}: {error!r}")

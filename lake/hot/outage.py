@@ -4,8 +4,12 @@ from collections.abc import Callable
 
 import structlog
 
+from connectors.problems import BadInput, Unreachable
+
 log = structlog.get_logger()
 
+#: What a storage raises that is away, full, or does not let the lake in: it may take the same thing later.
+AWAY = (Unreachable, BadInput, OSError)
 #: Seconds between two lines about the same outage, and before the next try: at first, and at most.
 REPEAT, SOON, LATE = 60.0, 1.0, 30.0
 

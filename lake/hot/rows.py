@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.problems import Problem
 from connectors.schemas import EventType
 from lake.columns import schema
 from lake.columns.decode import TIMESTAMPS, Decoder, text, within
@@ -88,6 +89,16 @@ class RowBuilder:
             "_raw": pa.array(values, pa.binary()),
         }
         return pa.RecordBatch.from_arrays([columns[name] for name in schema.METADATA.names], schema=schema.METADATA)
+
+
+def builder_of(event: EventType) -> RowBuilder | Problem:
+    """One event type that the lake cannot decode must not keep it from the others."""
+    try:
+        return RowBuilder(event)
+    except Problem as problem:
+        return problem
+    except Exception as error:  # noqa: BLE001 - a defect, told again and again where it holds the topic
+        return Problem(f"the lake cannot make rows of {event.name}: {error!r}")
 
 
 class _Headers:

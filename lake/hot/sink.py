@@ -12,7 +12,8 @@ from mode import Service
 from connectors.kafka import App, Batch
 from connectors.kafka.holds import Halt
 from connectors.problems import Unreachable
-from lake.hot.chains import Answer, Chains, Fetch, Finished, Halted
+from lake.hot.chains import Chains
+from lake.hot.fetches import Answer, Fetch, Finished, Halted
 
 log = structlog.get_logger()
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from connectors.kafka.holds import Halt
 from connectors.kafka.offsets import Groups
 from connectors.problems import Problem, Unreachable
-from lake.hot.chains import Chains, Fetch, Finished
+from lake.hot.chains import Chains
+from lake.hot.fetches import Fetch, Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,12 @@ def merged(findings: Sequence[Finding]) -> list[Finding]:
     return list(found.values())
 
 
+def tell(found: list[Finding], one: Finding) -> None:
+    """Add it, unless its subject is there: once, however many windows come by."""
+    if all(each.subject != one.subject for each in found):
+        found.append(one)
+
+
 # -- the compactor's records
 
 

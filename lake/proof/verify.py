@@ -6,52 +6,35 @@ Kafka in the same ranges pass by.  What is wrong is told only if a second look s
 on meanwhile.
 """
 
-import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from connectors.access import Access
 from connectors.kafka.reader import MissingTopic
 from connectors.problems import BadInput, Problem, Unreachable
 from lake import segments
 from lake.main import compaction
-from lake.main.compaction import Commit, Input, Output
+from lake.main.compaction import Input
 from lake.proof import findings, inventory
+from lake.proof.files import MainFile, Progress, Reader, files_of
 from lake.proof.findings import Comparison, End, Finding, Place, Segment
 from lake.proof.inventory import Damaged
 from lake.proof.topic_log import TopicLog, digest
+from lake.proof.window import Window, once
 from lake.reading import snapshot
 from lake.reading.reader_files import columns_key
 from lake.segments import Chain
 from lake.storage import Storage
 
-#: Rows whose offsets are held at once; a segment that has more is held whole.
-WINDOW_ROWS = 2_000_000
-#: Segments held at once, however few rows they have.
-WINDOW_SEGMENTS = 10_000
-#: Rows of a file that are decoded at once, and bytes where payloads are read.
-BATCH_ROWS = 65_536
-BATCH_BYTES = 16 << 20
-
-_PLACE = ["_epoch", "_partition", "_offset"]
-_TIMES = ["_time", "_timestamp"]
-_RAW = "_raw"
-_MICROSECONDS = pa.timestamp("us", "UTC")
 _RECORD = re.compile(r".*/(\d{12})\.(intent|commit)\.json")
-_MAIN_FILE = re.compile(r".*/dt=([^/]+)/(\d{12})-\d+\.parquet")
 
 T = TypeVar("T")
-
-#: Called with the number of rows that were looked at.
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,79 +82,6 @@ def verify(
     return replace(again, findings=tuple(one for one in again.findings if one.subject in suspected))
 
 
-@dataclass(slots=True)
-class _File:
-    """A file of main, what its commit says of it if there is one, and how many of its rows lie where they belong."""
-
-    key: str
-    told: Output | None = None
-    rows: int | None = None
-    """None until it was read."""
-    taken: int = 0
-
-    @property
-    def date(self) -> str:
-        match = _MAIN_FILE.fullmatch(self.key)
-        return match[1] if match else ""
-
-    @property
-    def whole(self) -> bool:
-        return self.rows is not None and (self.told is None or self.told.rows == self.rows)
-
-
-class _Window:
-    """Segments that are looked at together, and their rows: partition, offset and digest, by epoch."""
-
-    def __init__(self) -> None:
-        self.segments: defaultdict[Place, list[Segment]] = defaultdict(list)
-        self.steps: set[int] = set()
-        self.rows: defaultdict[str, list[pa.RecordBatch]] = defaultdict(list)
-        self._size = self._count = 0
-
-    def add(self, segment: Segment) -> None:
-        one = segment.told
-        self.segments[one.epoch, one.partition].append(segment)
-        self._size += one.rows
-        self._count += 1
-
-    def is_full_with(self, rows: int) -> bool:
-        return bool(self._count) and (self._size + rows > WINDOW_ROWS or self._count >= WINDOW_SEGMENTS)
-
-    def span(self, place: Place) -> tuple[int, int]:
-        """Of a chain's segments, which follow each other."""
-        held = self.segments[place]
-        return held[0].told.start, max(one.told.next for one in held)
-
-    def within(self, step: int, epoch: str, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Those rows, all of ``epoch``, that lie in the span of what ``step`` took of their chain."""
-        held = {
-            partition: [one.told for one in told if one.step == step]
-            for (of, partition), told in self.segments.items()
-            if of == epoch
-        }
-        spans = {partition: (told[0].start, told[-1].next) for partition, told in held.items() if told}
-        at = pc.index_in(rows["_partition"], value_set=pa.array(list(spans), pa.int32()))
-        low = pa.array([low for low, _ in spans.values()], pa.int64()).take(at)
-        high = pa.array([high for _, high in spans.values()], pa.int64()).take(at)
-        offsets = rows["_offset"]
-        return rows.filter(pc.and_(pc.greater_equal(offsets, low), pc.less(offsets, high)))
-
-    def sorted_rows(self) -> Iterator[tuple[Place, pa.Table]]:
-        """Offsets and digests of each chain that has rows.  The window keeps none of them."""
-        while self.rows:
-            epoch, batches = self.rows.popitem()
-            table = pa.Table.from_batches(batches)
-            del batches
-            order = pc.sort_indices(table, [("_partition", "ascending"), ("_offset", "ascending")])
-            table = table.take(order).combine_chunks()
-            del order
-            runs = pc.run_end_encode(table["_partition"].combine_chunks())
-            start = 0
-            for partition, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-                yield (epoch, partition), table.slice(start, end - start)
-                start = end
-
-
 class _Look:
     """One look at one topic."""
 
@@ -179,16 +89,17 @@ class _Look:
         self, storage: Storage, topic: str, access: Access | None, progress: Progress, *, values: bool
     ) -> None:
         self._storage, self._topic, self._access = storage, topic, access
-        self._progress, self._values = progress, values
+        self._values = values
         self._log: TopicLog | None = None
         self._found: list[Finding] = []
+        self._reader = Reader(storage, topic, progress, self._found, values=values)
         self._notes: list[str] = []
         self._rows = self._files = 0
         self._ends: dict[Place, End] = {}
         self._named: defaultdict[Place, set[int]] = defaultdict(set)
-        self._window = _Window()
+        self._window = Window()
         #: Of the steps that are in the window, or half in one before.
-        self._main: dict[int, list[_File]] = {}
+        self._main: dict[int, list[MainFile]] = {}
 
     def report(self) -> Report:
         storage, topic = self._storage, self._topic
@@ -260,7 +171,7 @@ class _Look:
         for seq in range(1, last + 1):
             intent = self._record(compaction.read_intent, compaction.intent_key, seq)
             commit = self._record(compaction.read_commit, compaction.commit_key, seq)
-            files = _files(seq, commit, main)
+            files = files_of(seq, commit, main)
             main.difference_update(file.key for file in files)
             self._files += len(files)
             if intent is None:  # told already; there is nothing to hold its files against
@@ -295,50 +206,6 @@ class _Look:
         if intent := self._record(compaction.read_intent, compaction.intent_key, seq):
             self._found += findings.step(self._ends, intent, None)[2]
 
-    def _read_main(self, step: int, file: _File) -> None:
-        """Its rows into the window."""
-        try:
-            with self._storage.open(file.key) as opened, pq.ParquetFile(opened) as parquet:
-                if file.rows is None:
-                    file.rows = parquet.metadata.num_rows
-                    if file.told:
-                        size = opened.seek(0, os.SEEK_END)
-                        self._found += findings.output(self._topic, file.told, file.rows, size)
-                for batch in self._batches(parquet, [*_PLACE, *_TIMES]):
-                    file.taken += self._put(step, batch, file)
-        except FileNotFoundError:
-            self._tell("missing file", f"{file.key} of step {step} is not there", file.key)
-        except (OSError, pa.ArrowException, LookupError) as error:
-            file.rows = None
-            self._tell("damaged file", f"{file.key} of step {step} cannot be read: {error}", file.key)
-
-    def _put(self, step: int, batch: pa.RecordBatch, file: _File) -> int:
-        """Into the window the rows that belong there; how many."""
-        taken = 0
-        for epoch in pc.unique(batch["_epoch"]).to_pylist():
-            rows = self._window.within(step, epoch, batch.filter(pc.equal(batch["_epoch"], epoch)))
-            if rows.num_rows:
-                self._check_dates(rows, file)
-                self._window.rows[epoch].append(self._slim(rows))
-                taken += rows.num_rows
-        return taken
-
-    def _check_dates(self, rows: pa.RecordBatch, file: _File) -> None:
-        wrong = rows.filter(pc.not_equal(_dates(rows), file.date))
-        if wrong.num_rows:
-            epoch, partition, offset = (wrong[name][0].as_py() for name in _PLACE)
-            what = f"the first event of another date in {file.key}"
-            self._found.append(
-                Finding("wrong date", self._topic, what, file.key, epoch, partition, offset, offset + 1, wrong.num_rows)
-            )
-
-    def _check_taken(self, step: int, file: _File) -> None:
-        """Rows that no window took belong nowhere."""
-        if file.whole and file.rows is not None and file.taken < file.rows:
-            what = f"{file.key} has rows that are not of the inputs of step {step}"
-            count = file.rows - file.taken
-            self._found.append(Finding("outside", self._topic, what, file.key, count=count))
-
     # -- hot
 
     def _chains(self, marks: Mapping[Place, int], hot: set[str]) -> None:
@@ -366,7 +233,7 @@ class _Look:
         place = chain.epoch, chain.partition
         for start, following in zip_longest(starts, starts[1:]):
             key = segments.segment_key(chain, start)
-            told, rows = self._segment(key)
+            told, rows = self._reader.read_segment(key)
             known = told or Input(key, *place, start, start + 1 if following is None else following, 0)
             finding = findings.follows(self._topic, place, end, known)
             if finding and (told or finding.kind == "hole"):
@@ -380,27 +247,6 @@ class _Look:
                 self._window.rows[chain.epoch] += rows
         return end
 
-    def _segment(self, key: str) -> tuple[Input | None, list[pa.RecordBatch]]:
-        """What a segment says, and its rows as far as they are of that; None if it cannot be relied on."""
-        rows, others = [], 0
-        try:
-            with self._storage.open(key) as opened, pq.ParquetFile(opened) as parquet:
-                told = inventory.declared(key, _texts(parquet.metadata.metadata or {}))
-                for batch in self._batches(parquet, _PLACE):
-                    mine = batch.filter(_is_of(told, batch))
-                    others += batch.num_rows - mine.num_rows
-                    rows.append(self._slim(mine))
-        except Damaged as error:
-            self._tell("footer", str(error), key)
-            return None, []
-        except (OSError, pa.ArrowException, LookupError) as error:
-            self._tell("unreadable", f"{key} cannot be read: {error}", key)
-            return None, []
-        if others:
-            what = f"{key} has rows that are not of its chain from {told.start} to {told.next - 1}"
-            self._found.append(Finding("footer", self._topic, what, key, count=others))
-        return told, rows
-
     def _is_there(self, key: str) -> bool:
         try:
             self._storage.open(key).close()
@@ -408,25 +254,7 @@ class _Look:
             return False
         return True
 
-    # -- rows
-
-    def _batches(self, parquet: pq.ParquetFile, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The columns of these names; KeyError if one of a row's place is missing."""
-        has = parquet.schema_arrow.names
-        if absent := [name for name in _PLACE if name not in has]:
-            raise KeyError(f"no column {absent[0]}")
-        size = min(BATCH_ROWS, BATCH_BYTES // _raw_bytes(parquet)) if self._values else BATCH_ROWS
-        wanted = [name for name in [*names, _RAW][: None if self._values else -1] if name in has]
-        for batch in parquet.iter_batches(max(1, size), columns=wanted, use_threads=False):
-            self._progress(batch.num_rows)
-            yield batch
-
-    def _slim(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """What the window keeps of them."""
-        columns = {name: rows[name] for name in ("_partition", "_offset")}
-        if self._values:
-            columns["_digest"] = pa.array(map(digest, rows[_RAW].to_pylist()), pa.uint64())
-        return pa.RecordBatch.from_pydict(columns)
+    # -- the window
 
     def _take(self, segment: Segment) -> None:
         if self._window.is_full_with(segment.told.rows):
@@ -440,8 +268,8 @@ class _Look:
         window = self._window
         for one in sorted(window.steps):
             for file in self._main[one]:
-                self._read_main(one, file)
-        self._window = _Window()
+                self._reader.read_main(one, file, window)
+        self._window = Window()
         whole = {one: all(file.whole for file in self._main[one]) for one in window.steps}
         tables, compared = dict(window.sorted_rows()), dict[Place, Comparison]()
         for place, held in window.segments.items():
@@ -453,16 +281,15 @@ class _Look:
             self._found += findings.rows_of(self._topic, place, offsets, held)
             quarantined = self._quarantined(place, held)
             if self._log and (span := self._log.span(place, *window.span(place))):
-                compared[place] = Comparison(*_once(rows, quarantined, digests=self._values), *span)
+                compared[place] = Comparison(*once(rows, quarantined, digests=self._values), *span)
         self._compare(compared, window.segments)
         for done in [one for one in self._main if one != step]:
             for file in self._main.pop(done):
-                self._check_taken(done, file)
+                self._reader.check_taken(done, file)
 
     def _tell(self, kind: str, what: str, key: str) -> None:
         """Once, however many windows come by."""
-        if all(one.subject != (kind, key, "", None) for one in self._found):
-            self._found.append(Finding(kind, self._topic, what, key))
+        findings.tell(self._found, Finding(kind, self._topic, what, key))
 
     # -- quarantine
 
@@ -542,49 +369,3 @@ class _Look:
     def _deleted(self) -> None:
         self._log = None
         self._notes.append("the topic was deleted in Kafka meanwhile: not compared with it")
-
-
-def _files(seq: int, commit: Commit | None, main: set[str]) -> list[_File]:
-    """Of step ``seq``, by its commit; without one by their names."""
-    if commit:
-        return [_File(one.key, one) for one in commit.outputs]
-    return [_File(key) for key in sorted(main) if f"/{seq:012d}-" in key]
-
-
-def _texts(metadata: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in metadata.items()}
-
-
-def _raw_bytes(parquet: pq.ParquetFile) -> int:
-    """Bytes of the largest row's payload, as far as row groups tell."""
-    metadata = parquet.metadata
-    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
-    columns = [(group.num_rows, group.column(at)) for group in groups for at in range(group.num_columns)]
-    sizes = [c.total_uncompressed_size // max(1, rows) for rows, c in columns if c.path_in_schema == _RAW]
-    return max(sizes, default=1) or 1
-
-
-def _is_of(told: Input, rows: pa.RecordBatch) -> pa.Array:
-    offsets = rows["_offset"]
-    inside = pc.and_(pc.greater_equal(offsets, told.start), pc.less(offsets, told.next))
-    chain = pc.and_(pc.equal(rows["_epoch"], told.epoch), pc.equal(rows["_partition"], told.partition))
-    return pc.and_(inside, chain)
-
-
-def _dates(rows: pa.RecordBatch) -> pa.Array:
-    """Of the events, as folders are named."""
-    times = [rows[name].cast(_MICROSECONDS) for name in _TIMES if name in rows.schema.names]
-    return pc.coalesce(*times, pa.scalar(0, _MICROSECONDS)).cast(pa.date32()).cast(pa.string())
-
-
-def _once(rows: pa.Table | None, quarantined: Mapping[int, int], *, digests: bool) -> tuple[pa.Array, pa.Array | None]:
-    """Every offset of a chain that is in the lake, in order, and the digests of the payloads."""
-    kinds = {"_offset": pa.int64()} | ({"_digest": pa.uint64()} if digests else {})
-    others = {"_offset": list(quarantined), "_digest": list(quarantined.values())}
-    tables = [pa.table({name: pa.array(others[name], kind) for name, kind in kinds.items()})]
-    if rows is not None:
-        tables.append(rows.select(list(kinds)))
-    table = pa.concat_tables(tables).sort_by("_offset").combine_chunks()
-    if len(findings.repeated(table["_offset"].combine_chunks())):
-        table = table.take(pc.index_in(pc.unique(table["_offset"]), value_set=table["_offset"])).combine_chunks()
-    return table["_offset"].combine_chunks(), table["_digest"].combine_chunks() if digests else None

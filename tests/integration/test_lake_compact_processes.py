@@ -20,7 +20,8 @@ from test_lake_storage import opened
 from connectors import schemas
 from connectors.kafka.reader import Record
 from lake import layout, segments
-from lake.hot.chains import Chains, Fetch
+from lake.hot.chains import Chains
+from lake.hot.fetches import Fetch
 from lake.main import compact, compaction
 from lake.segments import Limits
 from lake.storage.local import LocalStorage

@@ -18,7 +18,8 @@ from prometheus_client import REGISTRY
 
 from connectors.problems import Problem, Unreachable
 from connectors.schemas import EventType
-from lake.hot.chains import Chains, Fetch
+from lake.hot.chains import Chains
+from lake.hot.fetches import Fetch
 from lake.main import compaction
 from lake.segments import Limits
 from lake.storage import create_bytes

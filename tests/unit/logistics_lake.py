@@ -12,7 +12,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from connectors import schemas
 from lake import layout
-from lake.hot.chains import Chains, Fetch
+from lake.hot.chains import Chains
+from lake.hot.fetches import Fetch
 from lake.main import compact
 from lake.segments import Limits
 from lake.storage.local import LocalStorage

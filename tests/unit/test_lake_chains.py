@@ -27,7 +27,8 @@ from lake_world import (
 from structlog.testing import capture_logs
 
 from connectors.problems import Problem
-from lake.hot.chains import FENCE, Finished, Halted
+from lake.hot.chains import FENCE
+from lake.hot.fetches import Finished, Halted
 from lake.main import compaction
 from lake.segments import Limits
 from lake.storage import create_bytes

@@ -33,7 +33,8 @@ from connectors.problems import Problem
 from connectors.schemas import EventType
 from lake import layout
 from lake.columns import schema
-from lake.hot.chains import Chains, Fetch
+from lake.hot.chains import Chains
+from lake.hot.fetches import Fetch
 from lake.main import compact
 from lake.reading import snapshot
 from lake.reading.query import query

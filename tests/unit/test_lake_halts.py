@@ -6,7 +6,7 @@ from lake_world import BAD, NUMBER, OTHER, TEXT, TOPIC, Window, World, event, fe
 from connectors.kafka.holds import Halt
 from connectors.problems import Problem
 from lake import segments
-from lake.hot.chains import Finished, Halted
+from lake.hot.fetches import Finished, Halted
 from lake.segments import Limits
 
 

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from connectors.kafka.holds import Halt, Holds
 from connectors.problems import Unreachable
 from lake.hot import sink
-from lake.hot.chains import Halted
+from lake.hot.fetches import Halted
 from lake.hot.sink import Sink
 
 HALT = Halt(None, "the topic does not exist", "make it")

@@ -10,7 +10,7 @@ from whole_lake import TOPIC, local_lake, record
 
 from connectors.problems import BadInput, Unreachable
 from lake.main import compaction
-from lake.proof import requarantine, verify
+from lake.proof import requarantine, verify, window
 from lake.reading import reader_files
 from lake.storage.local import LocalStorage
 
@@ -37,7 +37,7 @@ def made(tmp_path_factory):
 def lake(made, tmp_path, request, monkeypatch):
     """One to break."""
     if request.param == "many windows":
-        monkeypatch.setattr(verify, "WINDOW_ROWS", 7)
+        monkeypatch.setattr(window, "WINDOW_ROWS", 7)
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return local_lake(tmp_path)
 

@@ -23,7 +23,7 @@ from lake_world import (
 from structlog.testing import capture_logs
 
 from connectors.problems import BadInput, Problem, Unreachable
-from lake.hot.chains import Finished
+from lake.hot.fetches import Finished
 from lake.hot.spool import DamagedError
 from lake.layout import prepare
 from lake.segments import Limits
