@@ -7,6 +7,7 @@ A delivery whose endpoint's breaker is open waits here, until it makes way (``_m
 must not stop what goes to the others.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,12 @@ class Progress:
     arrived: bool = False  # at some endpoint, or in a topic on its behalf
     let_go: list["Delivery"] = field(default_factory=list)
 
+    @property
+    def offset(self) -> int:
+        """Of an event that is not done."""
+        offset: int = self.batch.records[self.index].offset
+        return offset
+
 
 @dataclass(slots=True)
 class Delivery:
@@ -65,6 +72,9 @@ class DeliveryAgent:
     def __init__(self, app: App, consumer: Consumer, routes: Mapping[str, Route], caller: Caller, rng: Random) -> None:
         self.app, self.consumer, self.routes, self.caller, self.rng = app, consumer, routes, caller, rng
         self.pool: Pool[Delivery] = Pool(app, self.handle, consumer.max_in_flight)
+        #: Events that a drain lets go of, in whole or in part.
+        self._let_go: list[Progress] = []
+        app.gate.on_idle.append(self._close_gaps)
 
     async def run(self, batches: AsyncIterator[Batch]) -> None:
         """Take batches and put their deliveries before the workers."""
@@ -143,11 +153,7 @@ class DeliveryAgent:
                 case CutOff(openings):
                     delivery.openings = openings
             if not (gate.open and delivery.progress.batch.live):
-                if delivery.failures:
-                    # Let go, it would hold back the offsets of what arrived behind it, and all that would come twice.
-                    await self._to_retry_topic(delivery)
-                else:
-                    await self._leave(delivery, Left.LET_GO)
+                await self._leave(delivery, Left.LET_GO)
                 return
             if self._makes_way(delivery):
                 await self._to_retry_topic(delivery)
@@ -170,13 +176,29 @@ class DeliveryAgent:
             progress.arrived = True
         if progress.outstanding:
             return
-        complete = not progress.let_go
-        if progress.let_go and progress.arrived:
-            # Who has the event must not get it again: the others go on from the retry topic, with nothing spent.
-            complete = all([await self._hand_over_to_retry(waiting) for waiting in progress.let_go])
-        if complete and progress.batch.live:
-            progress.batch.done(progress.index)
+        if progress.batch.live:
+            if progress.let_go:
+                self._let_go.append(progress)
+            else:
+                progress.batch.done(progress.index)
         self.app.gate.end()
+
+    async def _close_gaps(self) -> None:
+        """Hand over, at the end of a drain, what was let go below an event that arrived somewhere.
+
+        Its offset would hold that event's back, and who has the event would get it again.  No attempt is spent.
+        """
+        gaps, self._let_go = [gap for gap in self._let_go if gap.batch.live], []
+        reach = {gap.batch.window: gap.batch.window.reach for gap in gaps}
+        for gap in gaps:
+            if gap.arrived:
+                reach[gap.batch.window] = max(reach[gap.batch.window], gap.offset + 1)
+        await asyncio.gather(*[self._close(gap) for gap in gaps if gap.offset < reach[gap.batch.window]])
+
+    async def _close(self, gap: Progress) -> None:
+        handed = [await self._hand_over_to_retry(delivery) for delivery in gap.let_go]
+        if all(handed) and gap.batch.live:
+            gap.batch.done(gap.index)
 
     async def _to_retry_topic(self, delivery: Delivery) -> None:
         handed = await self._hand_over_to_retry(delivery)

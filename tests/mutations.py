@@ -132,6 +132,14 @@ MUTATIONS = (
         _MODEL,
     ),
     Mutation(
+        "a fetch that outlived a rebalance is put back to where its partition is not, since it was placed meanwhile",
+        "connectors/kafka/thread.py",
+        "start = self.app.assigned_positions.get(tp, committed)",
+        "start = committed",
+        "tests/unit/test_late_fetches.py::"
+        "test_a_fetch_across_a_rebalance_is_put_back_to_where_its_partition_was_placed_meanwhile",
+    ),
+    Mutation(
         "a fetch answered from the next assignment is taken for one of its own",
         "connectors/kafka/thread.py",
         "if self.app.rebalancing_count != epoch or current is not assignment:",
@@ -176,13 +184,6 @@ MUTATIONS = (
         _AWAY,
     ),
     Mutation(
-        "a stop commits once more behind its drain",
-        "connectors/kafka/consumer.py",
-        "    async def commit_and_end_transactions",
-        "    async def commit_no_more",
-        _AWAY,
-    ),
-    Mutation(
         "a stop amid a rebalance closes connections that another thread reads from",
         "connectors/kafka/thread.py",
         "    def close(self) -> None:",
@@ -222,14 +223,14 @@ MUTATIONS = (
     Mutation(
         "what a drain let go of counts as delivered",
         "pipelines/delivery.py",
-        "complete = not progress.let_go",
-        "complete = True",
+        "            if progress.let_go:\n",
+        "            if False:\n",
         _MODEL,
     ),
     Mutation(
         "who has an event gets it again because a drain let go of another endpoint",
         "pipelines/delivery.py",
-        "if progress.let_go and progress.arrived:",
+        "if gap.arrived:",
         "if False:",
         _MODEL,
     ),
@@ -241,10 +242,10 @@ MUTATIONS = (
         _MODEL,
     ),
     Mutation(
-        "a delivery that a drain finds between two tries makes all behind it come again",
+        "what arrived comes again because a drain let go of what was before it",
         "pipelines/delivery.py",
-        "                if delivery.failures:\n",
-        "                if False:\n",
+        "if gap.offset < reach[gap.batch.window]",
+        "if gap.arrived",
         _MODEL,
     ),
     # -- a hand-over

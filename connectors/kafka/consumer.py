@@ -130,9 +130,6 @@ class Consumer(driver.Consumer):
             self.app.gate.accepted(offsets)
         return accepted
 
-    async def commit_and_end_transactions(self) -> None:
-        """Nothing is left to commit behind a drain; a commit that still waits for Kafka would hold up a stop."""
-
     # -- rebalance
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

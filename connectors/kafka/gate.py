@@ -42,6 +42,8 @@ class Gate:
         self.held_elsewhere: Callable[[], int] = lambda: 0
         #: Run when a drain begins, within its time: flush what is buffered, let go of what waits.
         self.on_drain: list[Callable[[], Awaitable[None]]] = []
+        #: Run when all work of a drain has ended, within its time.
+        self.on_idle: list[Callable[[], Awaitable[None]]] = []
         #: Run when partitions have been assigned, before anything of them comes in.
         self.on_open: list[Callable[[], None]] = []
         self._room, self._idle, self._closing = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -168,6 +170,8 @@ class Gate:
                 while self.working:
                     self._idle.clear()
                     await self._idle.wait()
+                for hook in self.on_idle:
+                    await hook()
         except TimeoutError:
             log.warning("work did not end in the time of a drain", group=self.group, pieces=self.working)
         except Exception as error:  # noqa: BLE001 - what a hook could not flush is read again; the partitions go all the same

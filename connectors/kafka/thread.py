@@ -123,7 +123,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             for tp in _positions(current, active_partitions):  # some moved past markers without a record
                 start = self.app.assigned_positions.get(tp)
                 if start is None:
-                    start = await consumer.committed(tp)
+                    committed = await consumer.committed(tp)
+                    start = self.app.assigned_positions.get(tp, committed)  # it may have been placed meanwhile
                 if not current.active:  # the next assignment begins at what is committed, too
                     break
                 if start is None:

@@ -92,6 +92,13 @@ class Batch:
         self.window.resized(change)
 
     @property
+    def reach(self) -> int:
+        """Behind the last record that is done; 0 if none is."""
+        after = self._done.rfind(1) + 1
+        offset: int = self.records[after].offset if after < self.count else self.next_offset
+        return offset if after else 0
+
+    @property
     def prefix(self) -> int:
         """How many records from the first on are done."""
         gap = self._done.find(0)
@@ -161,6 +168,11 @@ class Window:
                 offset: int = head.records[prefix].offset
                 return offset
         return self._reached
+
+    @property
+    def reach(self) -> int:
+        """Behind the last record that is done, among the batches that are not; 0 if none is."""
+        return max((batch.reach for batch in self._batches if batch.records), default=0)
 
     @property
     def pending(self) -> int:

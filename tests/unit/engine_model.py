@@ -382,9 +382,7 @@ class Worker:
         self.calls, self.hand_overs, self.stores = [], [], []
         self.taken: list[tuple[Batch, list[Record]]] = []
         self.storing = asyncio.Lock()
-        self.settled: set[tuple[TP, int, str]] = set()
-        self.begun: set[tuple[TP, int]] = set()  # called; like ``settled``, in this assignment
-        self.cut_off: set[TP] = set()  # where a breaker cut a call off, in this assignment too
+        self.settled: set[tuple[TP, int, str]] = set()  # in this assignment
         self.read: dict[TP, int] = {}
         self.context = copy_context()
         self.context.run(_owner.set, self)
@@ -451,7 +449,6 @@ class Worker:
     async def attempt(self, endpoint: Endpoint, event_id: str, *_: Any, **__: Any) -> Any:
         assert self.gate.open, "a call began during a drain"
         topic, partition, offset = event_id.split("/")
-        self.begun.add((TP(topic, int(partition)), int(offset)))
         return await self.ask("calls", (TP(topic, int(partition)), int(offset), endpoint.name))
 
     def is_open(self, endpoint: str) -> bool:
@@ -482,7 +479,7 @@ class Worker:
     def join(self, assigned: Iterable[TP], generation: int, *, fetch_first: bool) -> None:
         positions = {tp: self.kafka.committed[tp] for tp in assigned}
         self.leaving, self.generation = None, generation
-        self.settled, self.begun, self.cut_off = set(), set(), set()
+        self.settled = set()
         self.read = dict(positions)
         self.client._subscription.assignment.active = False
         self.client._subscription.assignment = Assignment(positions)

@@ -1,6 +1,7 @@
 """What arrives when partitions were given up, or are about to be."""
 
 import asyncio
+import contextlib
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from faust.types import TP
 from connectors.kafka.consumer import Consumer
 from connectors.kafka.gate import Bounds, Gate
 from connectors.kafka.holds import Holds
-from connectors.kafka.thread import Fetch
+from connectors.kafka.thread import ConsumerThread, Fetch
 
 PARTITION = TP("events", 0)
 
@@ -54,3 +55,57 @@ def test_a_fetch_that_comes_in_after_the_drain_of_a_stop_is_left_to_the_next_own
     fetch = Fetch(1, {PARTITION: (start, 314, [record(start), record(313)])})
     assert len(asyncio.run(Fetching(gate, fetch).admitted())) == admitted
     assert len(gate.windows) == admitted
+
+
+class Assignment:
+    """With a valid position at 305; ``active`` until the next one."""
+
+    active, tps = True, frozenset({PARTITION})
+
+    def __init__(self):
+        self.state = SimpleNamespace(has_valid_position=True, position=305)
+
+    def state_value(self, _):
+        return self.state
+
+
+class Crossed(ConsumerThread):
+    """The engine's thread, in which a fetch is answered when a rebalance has begun."""
+
+    def __init__(self):
+        self.app = SimpleNamespace(rebalancing_count=1, assigned_positions={})
+        self.consumer = SimpleNamespace(flow_active=True)
+
+    async def fetched(self, consumer):
+        return await self._fetch_records(consumer, {PARTITION}, 1.0, 10)
+
+
+class Client:
+    """aiokafka's consumer: a rebalance comes with a fetch, and ``place`` with the question what is committed."""
+
+    _closed = False
+
+    def __init__(self, thread, place):
+        self.thread, self.place, self._fetcher = thread, place, self
+        self._subscription = self._subscriptions = SimpleNamespace(
+            subscription=SimpleNamespace(assignment=Assignment()), fetch_context=contextlib.nullcontext
+        )
+
+    async def fetched_records(self, *_, **__):
+        self.thread.app.rebalancing_count += 1
+        return {}
+
+    async def committed(self, _):
+        self.thread.app.assigned_positions.update(self.place)
+        return 300
+
+    def seek_to(self, tp, offset):
+        self._subscription.subscription.assignment.state.position = offset
+
+
+@pytest.mark.parametrize(("placed", "goes_on"), [({}, 300), ({PARTITION: 309}, 309)])
+def test_a_fetch_across_a_rebalance_is_put_back_to_where_its_partition_was_placed_meanwhile(placed, goes_on):
+    thread = Crossed()
+    client = Client(thread, placed)
+    assert asyncio.run(thread.fetched(client)) == Fetch(1)
+    assert client._subscription.subscription.assignment.state.position == goes_on
