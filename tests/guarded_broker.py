@@ -21,7 +21,7 @@ _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 @contextmanager
 def guarded_broker(folder: Path, authority: Authority, host: Certificate) -> Iterator[SimpleNamespace]:
     """Addresses by listener: ``scram`` (SASL_SSL), ``mutual`` (SSL with certificates of clients), ``plain``
-    (SASL_PLAINTEXT), and ``kafka``, open to all.
+    (SASL_PLAINTEXT), and ``kafka``, open to all; and its ``pid``.
     """
     installed = jars.install(jars.read_lock(), jars.cache(), lambda _done, _total: None)
     taken: set[int] = set()
@@ -53,7 +53,10 @@ def guarded_broker(folder: Path, authority: Authority, host: Certificate) -> Ite
             assert time.monotonic() < end, "the broker does not start"
             time.sleep(0.05)
         yield SimpleNamespace(
-            kafka=kafka.address(port), connect="http://127.0.0.1:1", **{name: kafka.address(at[name]) for name in at}
+            pid=process.pid,
+            kafka=kafka.address(port),
+            connect="http://127.0.0.1:1",
+            **{name: kafka.address(at[name]) for name in at},
         )
     finally:
         process.kill()
