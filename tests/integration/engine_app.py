@@ -2,7 +2,7 @@
 
 faust -A engine_app:app worker     env: BOOTSTRAP, TOPIC, GROUP, LEDGER, SECONDS a record takes; optional
 HAND_OVER_TO (a topic, instead of the ledger), METRICS_PORT, STALL_TIMEOUT, MAX_POLL_INTERVAL, COMMIT_TIMEOUT,
-REBALANCE (at the stop)
+REQUEST_TIMEOUT, REBALANCE (at the stop)
 
 What a record's value begins with: ``wait``: until the file LEDGER.go is there, on purpose; ``stall``: for ever, in the
 agent; ``block``: for ever, and the event loop with it; ``anew``: and the partitions are assigned anew.
@@ -35,7 +35,7 @@ app = App(
     broker_max_poll_records=100,
     broker_session_timeout=6.0,
     broker_heartbeat_interval=1.0,
-    broker_request_timeout=10.0,
+    broker_request_timeout=float(ENV.get("REQUEST_TIMEOUT", "10")),
     consumer_metadata_max_age_ms=2_000,
 )
 

@@ -105,7 +105,7 @@ def test_a_worker_told_to_stop_while_kafka_is_away_ends_without_its_commit(
 ) -> None:
     engine, broker = lone
     engine.produce(40)
-    worker = engine.worker(COMMIT_TIMEOUT="2")
+    worker = engine.worker(COMMIT_TIMEOUT="2", REQUEST_TIMEOUT="60")
     engine.wait(lambda: len(engine.seen()) == 40)
     os.kill(broker, breaks)
     if breaks is signal.SIGKILL:
