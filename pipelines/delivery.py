@@ -30,7 +30,7 @@ class Left(Enum):
 
     DELIVERED = "delivered"
     HANDED_OVER = "handed over"
-    LET_GO = "let go"  # a drain came first: the next owner of the partition goes on
+    LET_GO = "let go"  # a drain came first: the next owner of the partition goes on, or the retry topic
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class DeliveryAgent:
     def __init__(self, app: App, consumer: Consumer, routes: Mapping[str, Route], caller: Caller, rng: Random) -> None:
         self.app, self.consumer, self.routes, self.caller, self.rng = app, consumer, routes, caller, rng
         self.pool: Pool[Delivery] = Pool(app, self.handle, consumer.max_in_flight)
-        #: Events that a drain lets go of, in whole or in part.
+        #: Events that a drain let go of and that arrived nowhere.
         self._let_go: list[Progress] = []
         app.gate.on_idle.append(self._close_gaps)
 
@@ -176,7 +176,9 @@ class DeliveryAgent:
             progress.arrived = True
         if progress.outstanding:
             return
-        if progress.batch.live:
+        if progress.let_go and progress.arrived:
+            await self._hand_over_event(progress)  # who has the event must not get it again
+        elif progress.batch.live:
             if progress.let_go:
                 self._let_go.append(progress)
             else:
@@ -184,21 +186,21 @@ class DeliveryAgent:
         self.app.gate.end()
 
     async def _close_gaps(self) -> None:
-        """Hand over, at the end of a drain, what was let go below an event that arrived somewhere.
+        """Hand over, at the end of a drain, the events that were let go below others that are done.
 
-        Its offset would hold that event's back, and who has the event would get it again.  No attempt is spent.
+        They would hold back the offsets of those, and whoever has them would get them again.
         """
-        gaps, self._let_go = [gap for gap in self._let_go if gap.batch.live], []
-        reach = {gap.batch.window: gap.batch.window.reach for gap in gaps}
-        for gap in gaps:
-            if gap.arrived:
-                reach[gap.batch.window] = max(reach[gap.batch.window], gap.offset + 1)
-        await asyncio.gather(*[self._close(gap) for gap in gaps if gap.offset < reach[gap.batch.window]])
+        let_go, self._let_go = [event for event in self._let_go if event.batch.live], []
+        reach = {event.batch.window: event.batch.window.reach for event in let_go}
+        await asyncio.gather(
+            *[self._hand_over_event(event) for event in let_go if event.offset < reach[event.batch.window]]
+        )
 
-    async def _close(self, gap: Progress) -> None:
-        handed = [await self._hand_over_to_retry(delivery) for delivery in gap.let_go]
-        if all(handed) and gap.batch.live:
-            gap.batch.done(gap.index)
+    async def _hand_over_event(self, progress: Progress) -> None:
+        """What a drain let go of goes on from the retry topic, with nothing spent."""
+        handed = [await self._hand_over_to_retry(waiting) for waiting in progress.let_go]
+        if all(handed) and progress.batch.live:
+            progress.batch.done(progress.index)
 
     async def _to_retry_topic(self, delivery: Delivery) -> None:
         handed = await self._hand_over_to_retry(delivery)

@@ -230,7 +230,7 @@ MUTATIONS = (
     Mutation(
         "who has an event gets it again because a drain let go of another endpoint",
         "pipelines/delivery.py",
-        "if gap.arrived:",
+        "if progress.let_go and progress.arrived:",
         "if False:",
         _MODEL,
     ),
@@ -244,8 +244,8 @@ MUTATIONS = (
     Mutation(
         "what arrived comes again because a drain let go of what was before it",
         "pipelines/delivery.py",
-        "if gap.offset < reach[gap.batch.window]",
-        "if gap.arrived",
+        "if event.offset < reach[event.batch.window]",
+        "if False",
         _MODEL,
     ),
     # -- a hand-over

@@ -99,7 +99,7 @@ def lone(tmp_path: Path) -> Iterator[tuple[Engine, int]]:
         engine.log.close()
 
 
-@pytest.mark.parametrize("breaks", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize("breaks", [signal.SIGSTOP, signal.SIGKILL], ids=["frozen", "gone"])
 def test_a_worker_told_to_stop_while_kafka_is_away_ends_without_its_commit(
     lone: tuple[Engine, int], breaks: signal.Signals
 ) -> None:
