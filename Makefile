@@ -41,7 +41,7 @@ lake-chaos: install
 soak: install
 	$(MAKE) chaos MINUTES=60 BROKERS=3
 	$(MAKE) lake-chaos SECONDS=300
-	WAYBILL_SCHEDULES=200000 $(BIN)/pytest tests/unit/test_engine_model.py
+	PYTHONHASHSEED=0 WAYBILL_SCHEDULES=200000 $(BIN)/pytest tests/unit/test_engine_model.py
 	WAYBILL_OUTAGE=600 $(BIN)/pytest tests/acceptance/test_outages.py --timeout=900
 	WAYBILL_BACKLOG=50000 WAYBILL_MEMORY=64MiB WAYBILL_LOAD=300 $(BIN)/pytest tests/acceptance/test_memory.py --timeout=2400
 	for partitions in 16 500; do WAYBILL_LAKE_PARTITIONS=$$partitions WAYBILL_LAKE_BACKLOG=410000 \

@@ -18,12 +18,13 @@ from mode.utils.objects import cached_property
 
 from connectors import logs
 from connectors.access import Access
-from connectors.kafka.admin import Topics
+from connectors.kafka import rights
 from connectors.kafka.consumer import Consumer
 from connectors.kafka.gate import Bounds, Gate
 from connectors.kafka.guard import Guard
 from connectors.kafka.holds import Holds
 from connectors.kafka.producer import UNSENT, HandOvers, Producer
+from connectors.kafka.rights import NONE, Needs
 from connectors.kafka.stock import BatchSchema, BootStrategy, Flow, credentials
 from connectors.kafka.thread import ConsumerThread
 from connectors.kafka.window import Batch
@@ -52,7 +53,8 @@ class App(faust.App):
 
     ``drain_timeout`` (s) must exceed the longest piece of work.  ``start_offsets`` says where assigned partitions go
     on; without it, where the group has committed.  ``needs`` names topics without which the worker does not start,
-    ``wants`` those that it reads as soon as they are there.
+    ``wants`` those that it reads as soon as they are there; nor does it start without the rights to do so.  One that is
+    ``read_only`` hands nothing over and needs no right to write.
     ``fetch_bytes`` bounds what is fetched ahead, over all partitions.  Each has an equal share of it, or, with
     ``fetch_together``, what the others leave: for agents that never leave one partition unread.
 
@@ -74,8 +76,9 @@ class App(faust.App):
         bounds: Bounds,
         drain_timeout: float,
         start_offsets: StartOffsets | None = None,
-        needs: Sequence[str] = (),
+        needs: Needs = NONE,
         wants: Sequence[str] = (),
+        read_only: bool = False,
         way_out: str = WAY_OUT,
         stall_timeout: float = 300.0,
         fetch_max_wait_ms: int = 100,
@@ -87,12 +90,14 @@ class App(faust.App):
         self.batch_topics: set[str] = set()
         self.bounds, self.drain_timeout, self.commit_timeout = bounds, drain_timeout, COMMIT_TIMEOUT
         self.start_offsets, self.access, self.way_out = start_offsets, broker, way_out
-        self.needs, self.wants = needs, wants
+        self.needs, self.wants, self.read_only = needs, wants, read_only
         self.fetch_bytes, self.fetch_together = fetch_bytes, fetch_together
         self.prepare: list[Callable[[], None]] = []
         self.stall_timeout = stall_timeout
         self.assigned: frozenset[TP] | None = None  # None before the first assignment
         self.assigned_positions: dict[TP, int] = {}
+        #: Where a partition was put back to, and in which assignment.
+        self.put_back: dict[TP, tuple[int, int]] = {}
         self.hand_overs = HandOvers()
         #: Says what waits on purpose and may wait for long, if something does (see ``watchdog``).
         self.on_purpose: list[Callable[[], str | None]] = []
@@ -141,7 +146,7 @@ class App(faust.App):
         gc.set_threshold(50_000, 20, 100)
         self.guard.begin()
         self.add_future(self.guard.pulse())
-        for step in (self._refuse_missing_topics, *self.prepare):
+        for step in (self._check_needs, *self.prepare):
             await self._once_reachable(step)
         await super().on_first_start()
 
@@ -162,12 +167,8 @@ class App(faust.App):
                 self.waits_to_start = ""
                 return
 
-    def _refuse_missing_topics(self) -> None:
-        if missing := Topics(self.access, START_TIMEOUT).missing(self.needs):
-            raise Problem(
-                f"Kafka at {self.access} lacks topics this worker needs: {', '.join(missing)}; "
-                "create them with `waybill topics apply`"
-            )
+    def _check_needs(self) -> None:
+        rights.check(self.access, self.conf.id, self.needs, self.wants, START_TIMEOUT)
 
     @cached_property
     def gate(self) -> Gate:
@@ -238,6 +239,9 @@ class App(faust.App):
         """Where the first fetch of ``tp`` must begin, if that is known."""
         if self.start_offsets:
             return self.assigned_positions.get(tp)
+        epoch, start = self.put_back.get(tp, (None, None))
+        if epoch == self.rebalancing_count:  # what is committed may have moved since
+            return start
         consumer: Any = self.consumer
         committed: int | None = consumer._committed_offset.get(tp)
         return committed

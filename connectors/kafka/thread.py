@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka.consumer.fetcher import OffsetResetStrategy
-from aiokafka.errors import KafkaConnectionError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -131,6 +138,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     continue
                 log.info("a fetch across a rebalance was put back", topic=tp.topic, partition=tp.partition, to=start)
                 consumer._fetcher.seek_to(tp, start)
+                self.app.put_back[tp] = self.app.rebalancing_count, start
             return Fetch(epoch)
         fetched = {}
         for tp, end in _positions(assignment, active_partitions).items():
@@ -150,6 +158,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     await self._begin(consumer, assignment, error.args[0])
                 case OffsetOutOfRangeError():
                     return await self._out_of_range(consumer, assignment, error.args[0])
+        except (GroupAuthorizationFailedError, TopicAuthorizationFailedError):
+            raise  # a right was taken away; the next worker says which
         except KafkaError as problem:  # aiokafka tells of the partition again
             log.warning("a partition waits for its place in the log", group=self.app.conf.id, error=repr(problem))
         return {}

@@ -115,12 +115,14 @@ class Window:
     """The done-prefix of one partition in one assignment."""
 
     __slots__ = (
-        "_batches", "_handed", "_reached", "_seen", "committed", "live", "load", "moves", "next", "tp", "uncommitted",
+        "_batches", "_handed", "_reached", "_seen", "committed", "live", "load", "moves", "next", "origin", "tp",
+        "uncommitted",
     )  # fmt: skip
 
     def __init__(self, tp: TopicPartition, load: Load, origin: int | None) -> None:
         self.tp, self.load, self.live = tp, load, True
-        self.next = origin  # where the next fetch must start; None or 0 = anywhere
+        self.origin = origin  # behind which the first fetch must not start; None or 0 = anywhere
+        self.next: int | None = None  # where the next one must start
         self.committed: int | None = None  # last offset the broker accepted
         self.uncommitted = 0  # records admitted since then
         self.moves = 0  # counts what got on: records done, offsets finished and committed
@@ -134,9 +136,11 @@ class Window:
         A fetch without records (transaction markers, compaction) only moves the prefix.  Raises HoleError if it does
         not begin where the last one ended: positions are compared, not offsets, so that gaps in the log are no holes.
         """
-        if self.next and start != self.next:
+        due = self.next or self.origin
+        # Before what the group has committed nothing is missing: the last assignment's commit may have arrived late.
+        if due and (start > due or (self.next and start < due)):
             raise HoleError(
-                f"{self.tp.topic}[{self.tp.partition}] was to go on at offset {self.next} but was read from {start}; "
+                f"{self.tp.topic}[{self.tp.partition}] was to go on at offset {due} but was read from {start}; "
                 "the worker ends, and the next one reads again from the committed offset"
             )
         self.next = end

@@ -123,9 +123,11 @@ class Sink(Service):
     async def _take_in(self) -> None:
         """One hop to the thread, with whatever has arrived."""
         fetches, self._inbox = self._inbox, []
-        self._answer(await self._run(self.chains.step, fetches))
-        self._unseen -= sum(fetch.size for fetch in fetches)
-        self.app.gate.released()
+        try:
+            self._answer(await self._run(self.chains.step, fetches))
+        finally:  # a drain that takes too long is cut short here
+            self._unseen -= sum(fetch.size for fetch in fetches)
+            self.app.gate.released()
 
     def _answer(self, answers: list[Answer]) -> None:
         for answer in answers:

@@ -66,6 +66,24 @@ def test_a_topic_in_another_life_has_the_partitions_assigned_anew_and_is_told(mo
     assert [line["topics"] for line in lines] == [["parcels"], ["parcels"]]
 
 
+def test_what_a_drain_that_was_cut_short_did_not_take_in_does_not_count_in_the_memory_for_ever():
+    service = Sink(SimpleNamespace(step=None))
+    service.app = SimpleNamespace(gate=SimpleNamespace(released=lambda: None))
+    service._inbox, service._unseen = [SimpleNamespace(size=100)], 100
+
+    async def takes_too_long(*_):
+        await asyncio.sleep(60)
+
+    async def cut_short():
+        service._run = takes_too_long
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await service._take_in()
+
+    asyncio.run(cut_short())
+    assert service._unseen == 0
+
+
 def test_a_window_that_is_over_cannot_hold_the_partition_of_the_next_one():
     service = Sink(SimpleNamespace())
     service.app = SimpleNamespace(holds=Holds("group of test_lake_start_offsets", ""))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from faust.types import TP
 
+from connectors.kafka.app import App
 from connectors.kafka.consumer import Consumer
 from connectors.kafka.gate import Bounds, Gate
 from connectors.kafka.holds import Holds
@@ -73,7 +74,7 @@ class Crossed(ConsumerThread):
     """The engine's thread, in which a fetch is answered when a rebalance has begun."""
 
     def __init__(self):
-        self.app = SimpleNamespace(rebalancing_count=1, assigned_positions={})
+        self.app = SimpleNamespace(rebalancing_count=1, assigned_positions={}, put_back={})
         self.consumer = SimpleNamespace(flow_active=True)
 
     async def fetched(self, consumer):
@@ -109,3 +110,14 @@ def test_a_fetch_across_a_rebalance_is_put_back_to_where_its_partition_was_place
     client = Client(thread, placed)
     assert asyncio.run(thread.fetched(client)) == Fetch(1)
     assert client._subscription.subscription.assignment.state.position == goes_on
+
+
+def test_where_a_fetch_was_put_back_to_is_where_the_next_one_begins_whatever_is_committed_since():
+    thread = Crossed()
+    asyncio.run(thread.fetched(Client(thread, {})))
+    app = thread.app
+    app.start_offsets, app.consumer = None, SimpleNamespace(_committed_offset={PARTITION: 304})
+
+    assert App.origin(app, PARTITION) == 300
+    app.rebalancing_count += 1
+    assert App.origin(app, PARTITION) == 304

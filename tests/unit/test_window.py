@@ -107,6 +107,13 @@ def test_a_fetch_that_skips_records_is_a_hole() -> None:
         window.admit([Record(7)], 7, 8)
 
 
+def test_a_fetch_before_what_the_group_has_committed_is_no_hole_and_one_before_the_last_fetch_is() -> None:
+    window = Window(TP(), Load(), origin=5)
+    window.admit([Record(3)], 3, 4)
+    with pytest.raises(HoleError, match=r"t\[0\] was to go on at offset 4 but was read from 3"):
+        window.admit([Record(3)], 3, 4)
+
+
 def test_a_batch_lost_on_the_way_to_the_agent_is_a_hole() -> None:
     window = Window(TP(), Load(), origin=None)
     window.admit([Record(0)], 0, 1)
