@@ -2,10 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from connectors.problems import Refused, Unreachable
 from connectors.tls import Tls
@@ -85,19 +86,27 @@ class Connection(Generic[Client]):
         quiet = {"log_level": 0, "error_cb": self._heard.append}
         self.client = make({**access.confluent(), **settings, **quiet})
 
-    def problem(self, error: KafkaException) -> Unreachable:
-        """To raise for an error that leaves nothing else to do."""
-        client: Any = self.client
-        client.poll(0)  # calls back
+    def problem(self, error: KafkaException, about: str = "") -> Unreachable:
+        """To raise for an error that leaves nothing else to do.  ``about``: what was asked for; Kafka does not say."""
+        self._listen()
         told = [error.args[0], *(each for each in self._heard if each.code() != KafkaError._ALL_BROKERS_DOWN)]  # noqa: SLF001 - see above
         refusals = [each for each in told if each.code() in _REFUSALS or "SSL alert" in each.str()]
         where = f"Kafka at {self._access} ({self._access.protocol})"
         if refusals:
+            told_of = refusals[-1].str().rstrip(".") + (f" ({about})" if about else "")
             return Refused(
-                f"{where} does not let us in: {refusals[-1].str()}; see kafka.tls and kafka.sasl in the settings, "
+                f"{where} does not let us in: {told_of}; see kafka.tls and kafka.sasl in the settings, "
                 "and what the brokers allow the user"
             )
         return Unreachable(
             f"{where} does not answer: {told[-1].str()}; "
             "is it running, and are kafka.bootstrap-servers, kafka.tls and kafka.sasl in the settings right?"
         )
+
+    def _listen(self) -> None:
+        """Consumers get what is wrong as a message, all others by a call; a producer that has failed raises."""
+        client: Any = self.client
+        with suppress(KafkaException):
+            heard = client.poll(0)
+            if isinstance(heard, Message) and (error := heard.error()):
+                self._heard.append(error)

@@ -49,6 +49,7 @@ def build(config: settings.Settings, **options: Any) -> App:
         fetch_together=True,
         drain_timeout=DRAIN_TIMEOUT,
         wants=topics,
+        read_only=True,
         way_out=WAY_OUT,
         stall_timeout=config.worker.stall_timeout,
         **{**defaults, **options},

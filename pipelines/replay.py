@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from connectors.access import Access
-from connectors.kafka import App, Batch, Bounds, Pool, on_partition_of, reader
+from connectors.kafka import App, Batch, Bounds, Needs, Pool, on_partition_of, reader
 from connectors.problems import Unreachable
 from pipelines import dlq, handover, names, replay_state
 from pipelines.dlq import DeadLetter
@@ -47,7 +47,7 @@ def build(broker: Access, channel: Channel = CHANNEL, **options: Any) -> App:
         channel.group,
         broker=broker,
         bounds=Bounds(),
-        needs=(channel.commands, channel.changelog),
+        needs=Needs((channel.commands, channel.changelog), (channel.changelog,)),
         drain_timeout=DRAIN_TIMEOUT,
         **options,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from connectors.kafka import topics
+from connectors.kafka import Needs, topics
 from connectors.kafka.topics import Topic
 from connectors.schemas import Catalog
 from pipelines import names
@@ -26,7 +26,10 @@ def _of_consumer(consumer: Consumer, max_message_bytes: int) -> Iterable[Topic]:
     yield topics.changelog(names.retry_changelog(consumer.name), of=consumer.retry_topic)
 
 
-def needed_by(consumer: Consumer, dedicated_topic: str | None = None) -> tuple[str, ...]:
+def needed_by(consumer: Consumer, dedicated_topic: str | None = None) -> Needs:
     """The topics without which a consumer's worker, or that of a dedicated topic of it, cannot start."""
-    topics = (*consumer.topics(dedicated_topic), consumer.retry_topic, consumer.dlq_topic)
-    return topics if dedicated_topic else (*topics, names.retry_changelog(consumer.name))
+    sources, ends = tuple(consumer.topics(dedicated_topic)), (consumer.retry_topic, consumer.dlq_topic)
+    if dedicated_topic:
+        return Needs(sources, ends)
+    rows = names.retry_changelog(consumer.name)
+    return Needs((*sources, consumer.retry_topic, rows), (*ends, rows))

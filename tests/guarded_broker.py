@@ -21,7 +21,8 @@ _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 @contextmanager
 def guarded_broker(folder: Path, authority: Authority, host: Certificate) -> Iterator[SimpleNamespace]:
     """Addresses by listener: ``scram`` (SASL_SSL), ``mutual`` (SSL with certificates of clients), ``plain``
-    (SASL_PLAINTEXT), and ``kafka``, open to all; and its ``pid``.
+    (SASL_PLAINTEXT), and ``kafka``, open to all; and its ``pid``.  A user that a test adds may do nothing
+    until it gets rights.
     """
     installed = jars.install(jars.read_lock(), jars.cache(), lambda _done, _total: None)
     taken: set[int] = set()
@@ -67,6 +68,8 @@ def _security(folder: Path, authority: Authority, host: Certificate) -> dict[str
     store = folder / "broker.pem"
     store.write_bytes(b"".join(host.pem))
     return {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:ANONYMOUS;User:{USER};User:CN={USER}",
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(store),
         "ssl.truststore.type": "PEM",

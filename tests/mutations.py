@@ -69,8 +69,8 @@ MUTATIONS = (
     Mutation(
         "records that a fetch skipped are passed without a word",
         "connectors/kafka/window.py",
-        "if self.next and start != self.next:",
-        "if self.next and start < self.next:",
+        "if due and (start > due or (self.next and start < due)):",
+        "if due and self.next and start < due:",
         _WINDOW + "test_a_fetch_that_skips_records_is_a_hole",
     ),
     Mutation(
@@ -120,9 +120,39 @@ MUTATIONS = (
     Mutation(
         "a fetch that outlived a rebalance is dropped, and its records with it",
         "connectors/kafka/thread.py",
-        "                consumer._fetcher.seek_to(tp, start)\n            return Fetch(epoch)",
-        "            return Fetch(epoch)",
+        "                consumer._fetcher.seek_to(tp, start)\n",
+        "",
         _MODEL,
+    ),
+    Mutation(
+        "a commit of the last assignment that arrives late ends the worker, as its fetch was put back to before it",
+        "connectors/kafka/app.py",
+        "if epoch == self.rebalancing_count:",
+        "if False:",
+        "tests/unit/test_late_fetches.py::"
+        "test_where_a_fetch_was_put_back_to_is_where_the_next_one_begins_whatever_is_committed_since",
+    ),
+    Mutation(
+        "what the lake's thread was not given before a drain was cut short takes up its memory for ever",
+        "lake/hot/sink.py",
+        "finally:  # a drain that takes too long is cut short here",
+        "except ValueError:",
+        "tests/unit/test_lake_start_offsets.py::"
+        "test_what_a_drain_that_was_cut_short_did_not_take_in_does_not_count_in_the_memory_for_ever",
+    ),
+    Mutation(
+        "a worker starts without the right to write a dead letter",
+        "connectors/kafka/rights.py",
+        'yield f"Write of topic {name}"',
+        "pass",
+        "tests/acceptance/test_rights.py::test_a_worker_that_lacks_a_right_does_not_start_and_says_which",
+    ),
+    Mutation(
+        "a worker whose right to read is taken away asks for it hundreds of times a second",
+        "connectors/kafka/thread.py",
+        "            raise  # a right was taken away; the next worker says which",
+        "            pass",
+        "tests/acceptance/test_rights.py::test_a_worker_whose_right_is_taken_away_ends",
     ),
     Mutation(
         "a fetch that outlived a rebalance and brought only markers is not put back",

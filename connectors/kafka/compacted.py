@@ -43,4 +43,4 @@ def write(access: Access, topic: str, rows: Mapping[bytes, bytes | None], timeou
     if failed and failed[0].code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:
         raise reader.MissingTopic(f"topic {topic} does not exist on {access}; run `waybill topics apply`")
     if failed:
-        raise connection.problem(KafkaException(failed[0]))
+        raise connection.problem(KafkaException(failed[0]), f"topic {topic}")

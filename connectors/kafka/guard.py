@@ -113,7 +113,7 @@ class Guard:
         late = [each for each in self._late(now) if now >= self._told.get(each.topic, 0.0)]
         if late or now >= self._next_look:
             self._next_look = now + LOOK
-            self._look({*self.app.needs, *self.app.wants, *(each.topic for each in late)})
+            self._look({*self.app.needs.topics, *self.app.wants, *(each.topic for each in late)})
         self._tell(late, now)
         if reasons := _blocked(self._watch, self.patience):
             self._give_up(reasons)
@@ -137,7 +137,8 @@ class Guard:
                     "topics are missing",
                     group=self.app.conf.id,
                     topics=self._missing,
-                    what_to_do="create them with `waybill topics apply`; they are read as soon as they are there",
+                    what_to_do="create them with `waybill topics apply`, or give the worker's user rights on them; "
+                    "they are read as soon as they are there",
                 )
         for each in late:
             self._told[each.topic] = now + REPEAT
@@ -150,8 +151,8 @@ class Guard:
                 waiting=each.waiting,
                 seconds=round(each.seconds),
                 error=each.error or self._kafka,
-                what_to_do="create it with `waybill topics apply`; nothing is lost meanwhile" if missing else
-                "see to the brokers; nothing is lost meanwhile",
+                what_to_do="create it with `waybill topics apply`, or give the worker's user rights on it; nothing is "
+                "lost meanwhile" if missing else "see to the brokers; nothing is lost meanwhile",
             )  # fmt: skip
 
     def _judge(self, now: float) -> None:

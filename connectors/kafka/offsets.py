@@ -84,7 +84,10 @@ class Groups:
         """Problem if there is no such topic."""
         found = self._ask(lambda: self._client.list_topics(timeout=self._timeout)).topics.get(topic)
         if found is None:
-            raise Problem(f"topic {topic} does not exist on {self._access}; run `waybill topics apply`")
+            raise Problem(
+                f"topic {topic} does not exist on {self._access}, or the user may not see it; "
+                "run `waybill topics apply`"
+            )
         return sorted(found.partitions)
 
     def starts(self, topic: str) -> dict[int, int]:
@@ -111,7 +114,7 @@ class Groups:
             answers = self._client.list_offsets(asked, isolation_level=isolation, request_timeout=self._timeout)
             return {at.partition: answer.result().offset for at, answer in answers.items()}
 
-        return self._ask(ask)
+        return self._ask(ask, f"topic {topic}")
 
     # -- groups
 
@@ -123,7 +126,7 @@ class Groups:
             members = answers[group].result().members
             return tuple(f"{member.client_id} at {member.host.lstrip('/')}" for member in members)
 
-        return self._ask(ask)
+        return self._ask(ask, f"group {group}")
 
     def owners(self, group: str) -> dict[tuple[str, int], str]:
         """The member that has each assigned partition; nothing while the group rebalances."""
@@ -136,7 +139,7 @@ class Groups:
                 for at in (member.assignment.topic_partitions if member.assignment else ())
             }
 
-        return self._ask(ask)
+        return self._ask(ask, f"group {group}")
 
     def refuse_members(self, group: str) -> None:
         """Problem, with their names, while the group has members."""
@@ -152,12 +155,13 @@ class Groups:
 
         def ask() -> dict[int, Commit]:
             # Not by the AdminClient, which ends the process while the coordinator moves (librdkafka issue 5040).
-            client = self._access.open(Consumer, {"group.id": group, "isolation.level": "read_committed"}).client
+            opened = self._access.open(Consumer, {"group.id": group, "isolation.level": "read_committed"})
             try:
-                found = client.committed(asked, self._timeout)
+                with self._problems(opened, f"group {group}, topic {topic}"):
+                    found = opened.client.committed(asked, self._timeout)
+                    _raise_first(found)
             finally:
-                client.close()
-            _raise_first(found)
+                opened.client.close()
             return {each.partition: Commit(each.offset, each.metadata or "") for each in found if each.offset >= 0}
 
         return self._ask(ask)
@@ -172,14 +176,14 @@ class Groups:
 
         self.refuse_members(group)
         if commits:
-            self._ask(ask)
+            self._ask(ask, f"group {group}, topic {topic}")
 
     def delete(self, group: str) -> None:
         """Forget a stopped group and its offsets.  Problem while it has members."""
         self.refuse_members(group)
         deleted = self._client.delete_consumer_groups([group], request_timeout=self._timeout)[group]
         with suppress(_Unknown):
-            self._ask(deleted.result)
+            self._ask(deleted.result, f"group {group}")
 
     def commit_first(self, group: str, topic: str, offsets: Callable[[], Offsets]) -> None:
         """Commit ``offsets`` of a topic for a group that has none for it; do nothing if it has some.
@@ -199,14 +203,15 @@ class Groups:
         """False if another worker shut this one out."""
         namer = self._access.open(Consumer, {"group.id": group})  # the transaction wants the group's name from one
         patience = int(self._timeout * 1000)  # how long a worker that crashes in between keeps others waiting
-        opened = self._access.open(Producer, {"transactional.id": f"{group}-start", "transaction.timeout.ms": patience})
-        producer = opened.client
+        name = f"{group}-start"
+        opened = self._access.open(Producer, {"transactional.id": name, "transaction.timeout.ms": patience})
+        producer, about = opened.client, f"transactional id {name}"
         try:
-            with self._problems(opened):
+            with self._problems(opened, about):
                 producer.init_transactions(self._timeout)
             if not self.committed(group, topic):
                 positions = _positions(topic, {partition: Commit(offset) for partition, offset in offsets().items()})
-                with self._problems(opened):
+                with self._problems(opened, about):
                     producer.begin_transaction()
                     producer.send_offsets_to_transaction(
                         positions, namer.client.consumer_group_metadata(), self._timeout
@@ -220,12 +225,12 @@ class Groups:
 
     # -- answers
 
-    def _ask(self, ask: Callable[[], T]) -> T:
+    def _ask(self, ask: Callable[[], T], about: str = "") -> T:
         """The answer; asked again for a while if what hinders it will pass."""
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                with self._problems(self._connection):
+                with self._problems(self._connection, about):
                     return ask()
             except _Passing:
                 if time.monotonic() > deadline:
@@ -233,7 +238,7 @@ class Groups:
                 time.sleep(_PAUSE)
 
     @contextmanager
-    def _problems(self, connection: Connection[Any]) -> Iterator[None]:
+    def _problems(self, connection: Connection[Any], about: str) -> Iterator[None]:
         try:
             yield
         except KafkaException as error:
@@ -241,7 +246,7 @@ class Groups:
             for kind in (_Passing, _ShutOut, _Unknown):
                 if code in kind.codes:
                     raise kind(refused) from error
-            problem = connection.problem(error)
+            problem = connection.problem(error, about)
             known = isinstance(problem, Refused) or code in _NO_ANSWER
             raise problem if known else Problem(refused) from error
 

@@ -54,8 +54,9 @@ class Producer(driver.Producer):
         await self._ensure_producer().stop()
 
     def _settings_extra(self) -> Mapping[str, Any]:
-        """Faust asks for idempotence only under exactly_once."""
-        return {"acks": "all", "enable_idempotence": True}
+        """Faust asks for idempotence only under exactly_once.  It takes the right to write something."""
+        app: Any = self.app
+        return {"acks": "all", "enable_idempotence": not app.read_only}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,13 @@ _ELECTING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._TRANSPORT,
 }
-#: What librdkafka recovers from by itself.
-_PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
+#: What librdkafka recovers from by itself, and what does not matter: it looks for a group that nobody joins.
+_PASSING = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
 
 
 class MissingTopic(Unreachable):
@@ -47,7 +52,7 @@ def ends(access: Access, topic: str) -> dict[int, tuple[int, int]]:
 
     Raises Unreachable, MissingTopic and Refused.
     """
-    with _consumer(access) as consumer:
+    with _consumer(access, topic) as consumer:
         return {partition: _ends(consumer, topic, partition) for partition in _partitions(consumer, access, topic)}
 
 
@@ -61,7 +66,7 @@ def scan(access: Access, topic: str, ranges: Mapping[int, tuple[int, int]]) -> G
     left = {partition: span for partition, span in ranges.items() if span[0] < span[1]}
     if not left:
         return
-    with _consumer(access) as consumer:
+    with _consumer(access, topic) as consumer:
         if absent := left.keys() - _partitions(consumer, access, topic):
             raise MissingTopic(f"topic {topic} on {access} has no partition {min(absent)}; was it created anew?")
         consumer.assign([TopicPartition(topic, partition, start) for partition, (start, _) in left.items()])
@@ -123,7 +128,7 @@ def _headers(message: Any) -> tuple[tuple[str, bytes | None], ...]:
 
 
 @contextmanager
-def _consumer(access: Access) -> Iterator[Any]:
+def _consumer(access: Access, topic: str) -> Iterator[Any]:
     connection = access.open(
         Consumer,
         {
@@ -141,7 +146,7 @@ def _consumer(access: Access) -> Iterator[Any]:
     try:
         yield connection.client
     except KafkaException as error:
-        raise connection.problem(error) from error
+        raise connection.problem(error, f"topic {topic}") from error
     finally:
         connection.client.close()
 

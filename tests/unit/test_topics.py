@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from marked import document
 from team_file import team_file
 
-from connectors.kafka import topics
+from connectors.kafka import Needs, topics
 from connectors.kafka.topics import Configure, Create, Existing, Grow, Keep, Leave
 from pipelines import config, topology
 
@@ -47,15 +47,17 @@ def test_every_topic_of_the_system_is_wanted_once() -> None:
 def test_a_worker_needs_what_its_consumer_reads_and_writes() -> None:
     changelog = "waybill-x-retry-retry-state-changelog"
 
-    assert topology.needed_by(consumer()) == ("order_paid", "x_retry", "x_dlq", changelog)
+    assert topology.needed_by(consumer()) == Needs(
+        reads=("order_paid", "x_retry", changelog), writes=("x_retry", "x_dlq", changelog)
+    )
 
 
 def test_a_dedicated_topics_worker_needs_that_topic_and_where_it_hands_over() -> None:
     dedicated = "distribution: [{topic: order_paid, services: [OrderPaid], dedicated: true}]"
     [read], _ = config.inspect([document(team_file(dedicated))], shop(), LIMIT)
 
-    assert topology.needed_by(read, "order_paid") == ("order_paid", "x_retry", "x_dlq")
-    assert "order_paid" not in topology.needed_by(read)
+    assert topology.needed_by(read, "order_paid") == Needs(("order_paid",), ("x_retry", "x_dlq"))
+    assert "order_paid" not in topology.needed_by(read).topics
 
 
 @pytest.mark.parametrize(
