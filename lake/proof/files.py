@@ -40,6 +40,8 @@ class MainFile:
     rows: int | None = None
     """None until it was read."""
     taken: int = 0
+    lost: bool = False
+    """It is not there or cannot be read: no window needs to try again."""
 
     @property
     def date(self) -> str:
@@ -48,7 +50,7 @@ class MainFile:
 
     @property
     def whole(self) -> bool:
-        return self.rows is not None and (self.told is None or self.told.rows == self.rows)
+        return self.rows is not None and not self.lost and (self.told is None or self.told.rows == self.rows)
 
 
 def files_of(seq: int, commit: Commit | None, main: set[str]) -> list[MainFile]:
@@ -67,6 +69,8 @@ class Reader:
 
     def read_main(self, step: int, file: MainFile, window: Window) -> None:
         """Its rows into the window."""
+        if file.lost:
+            return
         try:
             with self._storage.open(file.key) as opened, pq.ParquetFile(opened) as parquet:
                 if file.rows is None:
@@ -77,10 +81,11 @@ class Reader:
                 for batch in self._batches(parquet, [*_PLACE, *_TIMES]):
                     file.taken += self._put(step, batch, file, window)
         except FileNotFoundError:
+            file.lost = True
             what = f"{file.key} of step {step} is not there"
             findings.tell(self._found, Finding("missing file", self._topic, what, file.key))
         except (OSError, pa.ArrowException, LookupError) as error:
-            file.rows = None
+            file.lost = True
             what = f"{file.key} of step {step} cannot be read: {error}"
             findings.tell(self._found, Finding("damaged file", self._topic, what, file.key))
 

@@ -174,6 +174,20 @@ def test_an_output_that_is_not_the_one_committed_is_damaged(lake):
     assert about(lake) == {("damaged file", STEP_1_DAY_0)}
 
 
+def test_an_output_that_cannot_be_read_for_a_moment_has_no_rows_that_belong_nowhere(lake, monkeypatch):
+    opened, reads = lake.storage.open, []
+
+    def fails_first(name):
+        if name == STEP_1_DAY_0:
+            reads.append(name)
+            if len(reads) % 2:
+                raise OSError("for a moment")
+        return opened(name)
+
+    monkeypatch.setattr(lake.storage, "open", fails_first)
+    assert {one.kind for one in report(lake).findings} <= {"damaged file"}
+
+
 def test_a_file_of_main_that_no_step_made_is_unknown(lake):
     names = {"main/part/dt=1970-01-01/000000000007-00000.parquet", "main/part/dt=1970-01-01/000000000001-00007.parquet"}
     for name in names:
