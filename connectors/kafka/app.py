@@ -24,7 +24,7 @@ from connectors.kafka.gate import Bounds, Gate
 from connectors.kafka.guard import Guard
 from connectors.kafka.holds import Holds
 from connectors.kafka.producer import UNSENT, HandOvers, Producer
-from connectors.kafka.rights import NONE, Needs
+from connectors.kafka.rights import NO_NEEDS, Needs
 from connectors.kafka.stock import BatchSchema, BootStrategy, Flow, credentials
 from connectors.kafka.thread import ConsumerThread
 from connectors.kafka.window import Batch
@@ -76,7 +76,7 @@ class App(faust.App):
         bounds: Bounds,
         drain_timeout: float,
         start_offsets: StartOffsets | None = None,
-        needs: Needs = NONE,
+        needs: Needs = NO_NEEDS,
         wants: Sequence[str] = (),
         read_only: bool = False,
         way_out: str = WAY_OUT,

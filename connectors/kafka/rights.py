@@ -40,7 +40,7 @@ class Needs:
         return tuple(dict.fromkeys((*self.reads, *self.writes)))
 
 
-NONE = Needs()
+NO_NEEDS = Needs()
 
 
 def check(access: Access, group: str, needs: Needs, wants: Collection[str], timeout: float) -> None:
@@ -58,12 +58,14 @@ def check(access: Access, group: str, needs: Needs, wants: Collection[str], time
             "create them with `waybill topics apply`"
         )
     groups = _allowed(connection, connection.client.describe_consumer_groups([group], **ask))
-    if lacking := [*lacks(group, needs, wants, topics, groups)]:
+    if lacking := [*_lacks(group, needs, wants, topics, groups)]:
         user = f"the user {access.username}" if access.username else "this worker's user"
-        raise Refused(f"Kafka at {access} does not give {user} the rights it needs: {', '.join(lacking)}")
+        raise Refused(
+            f"Kafka at {access} does not give {user} the rights it needs: {', '.join(lacking)}; give them as ACLs"
+        )
 
 
-def lacks(group: str, needs: Needs, wants: Collection[str], topics: Allowed, groups: Allowed) -> Iterator[str]:
+def _lacks(group: str, needs: Needs, wants: Collection[str], topics: Allowed, groups: Allowed) -> Iterator[str]:
     """The rights that are missing, as Kafka calls them."""
     for name in dict.fromkeys((*needs.reads, *wants)):
         if not _may(AclOperation.READ, topics[name]):

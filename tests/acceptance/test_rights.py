@@ -88,8 +88,10 @@ class Guarded(World):
 
 def binding(user: str, right: Right) -> AclBinding:
     operation, kind, name = right
-    pattern = ResourcePatternType.PREFIXED if name.endswith("*") else ResourcePatternType.LITERAL
-    return AclBinding(kind, name.rstrip("*"), pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
+    several = name.endswith("*") and name != "*"  # which is a name of Kafka's own, for all
+    pattern = ResourcePatternType.PREFIXED if several else ResourcePatternType.LITERAL
+    told = kind, name.rstrip("*") if several else name, pattern
+    return AclBinding(*told, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
 
 
 def rights(who: str, consumer: str = "a") -> list[Right]:
@@ -119,6 +121,10 @@ def world(broker: SimpleNamespace, authority: Authority, tmp_path: Path) -> Iter
 def test_each_part_works_with_the_rights_that_the_page_names(world: Guarded) -> None:
     service = world.consumer("a", {"package_delivered": ["PackageDelivered"]})
     world.apply()
+    operations = (AclOperation.CREATE, AclOperation.ALTER, AclOperation.ALTER_CONFIGS, AclOperation.DESCRIBE_CONFIGS)
+    world.login("platform", [(operation, ResourceType.TOPIC, "*") for operation in operations])
+    world.admin.delete_topics(["a_dlq"])["a_dlq"].result(20)
+    assert "a_dlq" in world.waybill("topics", "apply", "--local").stdout
     world.login("worker", rights("the worker of a consumer"))
     worker = world.worker("a")
     others = [(AclOperation.READ, ResourceType.TOPIC, topic) for topic in OTHERS]
@@ -141,6 +147,9 @@ def test_each_part_works_with_the_rights_that_the_page_names(world: Guarded) -> 
     assert "a" in world.waybill("replay", "status").stdout
     wait_until(lambda: set(service.accepted()) == {retried, rejected}, 60, "both are accepted")
     wait_until(lambda: list((world.folder / "lake").rglob("*.parquet")), 60, "the lake has a segment")
+    settings = [(AclOperation.DESCRIBE_CONFIGS, ResourceType.TOPIC, topic) for topic in (TOPIC, *OTHERS)]
+    world.login("auditor", rights("the worker of the lake") + others + settings)
+    assert TOPIC in world.waybill("lake", "verify").stdout
     world.login("operator", rights("`waybill consumer`"))
     assert str(worker.popen.pid) in world.waybill("consumer", "ls").stdout
     assert worker.terminate() == 0
