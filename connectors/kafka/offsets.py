@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,6 +75,7 @@ class Groups:
 
     def __init__(self, access: Access, timeout: float = 10.0) -> None:
         self._access, self._timeout = access, timeout
+        self._wait = timeout + 1.0  # for librdkafka, which loses an answer now and then while a coordinator moves
         self._connection = access.open(AdminClient)
         self._client = self._connection.client
 
@@ -112,7 +113,7 @@ class Groups:
 
         def ask() -> dict[int, int]:
             answers = self._client.list_offsets(asked, isolation_level=isolation, request_timeout=self._timeout)
-            return {at.partition: answer.result().offset for at, answer in answers.items()}
+            return {at.partition: answer.result(self._wait).offset for at, answer in answers.items()}
 
         return self._ask(ask, f"topic {topic}")
 
@@ -123,7 +124,7 @@ class Groups:
 
         def ask() -> tuple[str, ...]:
             answers = self._client.describe_consumer_groups([group], request_timeout=self._timeout)
-            members = answers[group].result().members
+            members = answers[group].result(self._wait).members
             return tuple(f"{member.client_id} at {member.host.lstrip('/')}" for member in members)
 
         return self._ask(ask, f"group {group}")
@@ -135,7 +136,7 @@ class Groups:
             answers = self._client.describe_consumer_groups([group], request_timeout=self._timeout)
             return {
                 (at.topic, at.partition): member.member_id
-                for member in answers[group].result().members
+                for member in answers[group].result(self._wait).members
                 for at in (member.assignment.topic_partitions if member.assignment else ())
             }
 
@@ -151,7 +152,14 @@ class Groups:
 
     def committed(self, group: str, topic: str) -> dict[int, Commit]:
         """What the group has committed for a topic; a partition without a commit is left out."""
-        asked = [TopicPartition(topic, partition) for partition in self.partitions(topic)]
+        return self._committed(group, topic, self.partitions(topic))
+
+    def refuse_strangers(self, group: str, topic: str) -> None:
+        """Refused if the group is not open to us.  ``topic``: one that we may read."""
+        self._committed(group, topic, [0])
+
+    def _committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Commit]:
+        asked = [TopicPartition(topic, partition) for partition in partitions]
 
         def ask() -> dict[int, Commit]:
             # Not by the AdminClient, which ends the process while the coordinator moves (librdkafka issue 5040).
@@ -172,7 +180,7 @@ class Groups:
         def ask() -> None:
             request = ConsumerGroupTopicPartitions(group, _positions(topic, commits))
             answers = self._client.alter_consumer_group_offsets([request], request_timeout=self._timeout)
-            _raise_first(answers[group].result().topic_partitions)
+            _raise_first(answers[group].result(self._wait).topic_partitions)
 
         self.refuse_members(group)
         if commits:
@@ -183,7 +191,7 @@ class Groups:
         self.refuse_members(group)
         deleted = self._client.delete_consumer_groups([group], request_timeout=self._timeout)[group]
         with suppress(_Unknown):
-            self._ask(deleted.result, f"group {group}")
+            self._ask(lambda: deleted.result(self._wait), f"group {group}")
 
     def commit_first(self, group: str, topic: str, offsets: Callable[[], Offsets]) -> None:
         """Commit ``offsets`` of a topic for a group that has none for it; do nothing if it has some.
@@ -241,6 +249,8 @@ class Groups:
     def _problems(self, connection: Connection[Any], about: str) -> Iterator[None]:
         try:
             yield
+        except TimeoutError as error:
+            raise Unreachable(f"Kafka at {self._access} does not answer in time; try again") from error
         except KafkaException as error:
             code, refused = error.args[0].code(), f"Kafka at {self._access} does not do it: {error.args[0].str()}"
             for kind in (_Passing, _ShutOut, _Unknown):

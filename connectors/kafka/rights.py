@@ -1,30 +1,25 @@
 """What a worker needs of Kafka, looked at before it begins: topics that are there, and rights on them and its group.
 
-Brokers say what a user may do when they are asked to describe something.  Those that give no rights allow everything.
+Brokers say what a user may do with a topic when they are asked to describe it.  Those that give no rights allow
+everything.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
 
-from connectors.access import Access, Connection
-from connectors.problems import Problem, Refused
+from connectors.access import Access
+from connectors.kafka.offsets import Groups
+from connectors.problems import Problem, Refused, Unreachable
 
 _EVERYTHING = frozenset(AclOperation)
 _NOTHING: frozenset[AclOperation] = frozenset()
-#: What it means that something cannot be described; of what is not there nobody needs a right.
-_MEANS = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: _NOTHING,
-    KafkaError.GROUP_AUTHORIZATION_FAILED: _NOTHING,
-    KafkaError.UNKNOWN_TOPIC_OR_PART: None,
-    KafkaError.GROUP_ID_NOT_FOUND: _EVERYTHING,
-}
+#: What it means that a topic cannot be described.
+_MEANS = {KafkaError.TOPIC_AUTHORIZATION_FAILED: _NOTHING, KafkaError.UNKNOWN_TOPIC_OR_PART: None}
 
-#: What may be done with each thing; None if there is no such thing.
+#: What may be done with each topic; None if there is no such topic.
 Allowed = Mapping[str, Collection[AclOperation] | None]
 
 
@@ -48,24 +43,22 @@ def check(access: Access, group: str, needs: Needs, wants: Collection[str], time
 
     ``wants``: topics that the worker reads where it finds them.
     """
-    connection = access.open(AdminClient)
-    ask = {"include_authorized_operations": True, "request_timeout": timeout}
-    names = TopicCollection([*needs.topics, *wants])
-    topics = _allowed(connection, connection.client.describe_topics(names, **ask) if names.topic_names else {})
+    topics = _allowed(access, [*needs.topics, *wants], timeout)
     if missing := [name for name in needs.topics if topics[name] is None]:
         raise Problem(
             f"Kafka at {access} lacks topics this worker needs: {', '.join(missing)}; "
             "create them with `waybill topics apply`"
         )
-    groups = _allowed(connection, connection.client.describe_consumer_groups([group], **ask))
-    if lacking := [*_lacks(group, needs, wants, topics, groups)]:
+    if lacking := [*_lacking(needs, wants, topics)]:
         user = f"the user {access.username}" if access.username else "this worker's user"
         raise Refused(
             f"Kafka at {access} does not give {user} the rights it needs: {', '.join(lacking)}; give them as ACLs"
         )
+    if there := [name for name, allowed in topics.items() if allowed is not None]:
+        Groups(access, timeout).refuse_strangers(group, there[0])
 
 
-def _lacks(group: str, needs: Needs, wants: Collection[str], topics: Allowed, groups: Allowed) -> Iterator[str]:
+def _lacking(needs: Needs, wants: Collection[str], topics: Allowed) -> Iterator[str]:
     """The rights that are missing, as Kafka calls them."""
     for name in dict.fromkeys((*needs.reads, *wants)):
         if not _may(AclOperation.READ, topics[name]):
@@ -73,19 +66,24 @@ def _lacks(group: str, needs: Needs, wants: Collection[str], topics: Allowed, gr
     for name in needs.writes:
         if not _may(AclOperation.WRITE, topics[name]):
             yield f"Write of topic {name}"
-    if not _may(AclOperation.READ, groups[group]):
-        yield f"Read of group {group}"
 
 
 def _may(operation: AclOperation, allowed: Collection[AclOperation] | None) -> bool:
     return allowed is None or operation in allowed
 
 
-def _allowed(connection: Connection[AdminClient], answers: Mapping[str, Future[Any]]) -> Allowed:
-    found: dict[str, Collection[AclOperation] | None] = {}
+def _allowed(access: Access, topics: list[str], timeout: float) -> Allowed:
+    if not topics:
+        return {}
+    connection, found = access.open(AdminClient), dict[str, Collection[AclOperation] | None]()
+    answers = connection.client.describe_topics(
+        TopicCollection(topics), include_authorized_operations=True, request_timeout=timeout
+    )
     for name, answer in answers.items():
         try:
-            told = answer.result().authorized_operations
+            told = answer.result(timeout + 1.0).authorized_operations
+        except TimeoutError as error:
+            raise Unreachable(f"Kafka at {access} does not say what may be done with its topics") from error
         except KafkaException as error:
             if error.args[0].code() not in _MEANS:
                 raise connection.problem(error) from error
