@@ -150,17 +150,21 @@ def test_each_part_works_with_the_rights_that_the_page_names(world: Guarded) -> 
     settings = [(AclOperation.DESCRIBE_CONFIGS, ResourceType.TOPIC, topic) for topic in (TOPIC, *OTHERS)]
     world.login("auditor", rights("the worker of the lake") + others + settings)
     assert TOPIC in world.waybill("lake", "verify").stdout
-    world.login("operator", rights("`waybill consumer`"))
+    world.login("operator", rights("`waybill consumer ls`, `waybill consumer dedicate`, `waybill consumer skip`"))
     assert str(worker.popen.pid) in world.waybill("consumer", "ls").stdout
     assert worker.terminate() == 0
     world.waybill("consumer", "dedicate", "a", "package_delivered")
     world.consumers["a"]["distribution"][0]["dedicated"] = True
     (world.folder / "consumers.yaml").write_text(json.dumps({"consumers": world.consumers}))
     world.login("dedicated", rights("the worker of a dedicated topic"))
-    world.faust("pipelines.apps:a__package_delivered", "dedicated.log")
+    worker = world.faust("pipelines.apps:a__package_delivered", "dedicated.log")
     (third,) = world.produce("package_delivered")
     wait_until(lambda: third in service.accepted(), 60, "the worker of the dedicated topic delivers")
     assert service.accepted() == {retried: 1, rejected: 1, third: 1}
+    assert worker.terminate() == 0
+    deleting = [(AclOperation.DELETE, ResourceType.GROUP, group) for group in ("waybill-a", "waybill-a-*")]
+    world.login("retirer", rights("`waybill consumer retire`") + deleting)
+    world.waybill("consumer", "retire", "a")
 
 
 def test_a_worker_that_lacks_a_right_does_not_start_and_says_which(world: Guarded) -> None:
