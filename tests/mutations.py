@@ -127,8 +127,16 @@ MUTATIONS = (
     Mutation(
         "a commit of the last assignment that arrives late ends the worker, as its fetch was put back to before it",
         "connectors/kafka/app.py",
-        "if epoch == self.rebalancing_count:",
-        "if False:",
+        "return self.put_back.get(tp, committed)",
+        "return committed",
+        "tests/unit/test_late_fetches.py::"
+        "test_where_a_fetch_was_put_back_to_is_where_the_next_one_begins_whatever_is_committed_since",
+    ),
+    Mutation(
+        "where a fetch was put back to while partitions were given up counts in the next assignment",
+        "connectors/kafka/app.py",
+        "self.assigned_positions, self.put_back = frozenset(assigned), {}, {}",
+        "self.assigned_positions = frozenset(assigned), {}",
         "tests/unit/test_late_fetches.py::"
         "test_where_a_fetch_was_put_back_to_is_where_the_next_one_begins_whatever_is_committed_since",
     ),
@@ -143,16 +151,16 @@ MUTATIONS = (
     Mutation(
         "a worker starts without the right to write a dead letter",
         "connectors/kafka/rights.py",
-        'yield f"Write of topic {name}"',
-        "pass",
-        "tests/acceptance/test_rights.py::test_a_worker_that_lacks_a_right_does_not_start_and_says_which",
+        "for name in needs.writes if AclOperation.WRITE not in allowed[name]]",
+        "for name in needs.writes if False]",
+        "tests/acceptance/test_guarded_kafka.py::test_a_worker_that_lacks_a_right_does_not_start_and_says_which",
     ),
     Mutation(
         "a worker whose right to read is taken away asks for it hundreds of times a second",
         "connectors/kafka/thread.py",
         "            raise  # a right was taken away; the next worker says which",
         "            pass",
-        "tests/acceptance/test_rights.py::test_a_worker_whose_right_is_taken_away_ends",
+        "tests/acceptance/test_guarded_kafka.py::test_a_worker_whose_right_is_taken_away_ends",
     ),
     Mutation(
         "a fetch that outlived a rebalance and brought only markers is not put back",

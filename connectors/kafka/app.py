@@ -96,8 +96,8 @@ class App(faust.App):
         self.stall_timeout = stall_timeout
         self.assigned: frozenset[TP] | None = None  # None before the first assignment
         self.assigned_positions: dict[TP, int] = {}
-        #: Where a partition was put back to, and in which assignment.
-        self.put_back: dict[TP, tuple[int, int]] = {}
+        #: Where partitions of this assignment were put back to; what is committed may have moved since.
+        self.put_back: dict[TP, int] = {}
         self.hand_overs = HandOvers()
         #: Says what waits on purpose and may wait for long, if something does (see ``watchdog``).
         self.on_purpose: list[Callable[[], str | None]] = []
@@ -239,16 +239,13 @@ class App(faust.App):
         """Where the first fetch of ``tp`` must begin, if that is known."""
         if self.start_offsets:
             return self.assigned_positions.get(tp)
-        epoch, start = self.put_back.get(tp, (None, None))
-        if epoch == self.rebalancing_count:  # what is committed may have moved since
-            return start
         consumer: Any = self.consumer
         committed: int | None = consumer._committed_offset.get(tp)
-        return committed
+        return self.put_back.get(tp, committed)
 
     async def place(self, thread: ConsumerThread, assigned: set[TP]) -> None:
         """Put newly assigned partitions where ``start_offsets`` says, whatever the group has committed."""
-        self.assigned, self.assigned_positions = frozenset(assigned), {}
+        self.assigned, self.assigned_positions, self.put_back = frozenset(assigned), {}, {}
         if self.start_offsets and assigned:
             try:
                 self.assigned_positions = await self.start_offsets(assigned)

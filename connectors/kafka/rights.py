@@ -4,7 +4,7 @@ Brokers say what a user may do with a topic when they are asked to describe it. 
 everything.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -13,14 +13,6 @@ from confluent_kafka.admin import AclOperation, AdminClient
 from connectors.access import Access
 from connectors.kafka.offsets import Groups
 from connectors.problems import Problem, Refused, Unreachable
-
-_EVERYTHING = frozenset(AclOperation)
-_NOTHING: frozenset[AclOperation] = frozenset()
-#: What it means that a topic cannot be described.
-_MEANS = {KafkaError.TOPIC_AUTHORIZATION_FAILED: _NOTHING, KafkaError.UNKNOWN_TOPIC_OR_PART: None}
-
-#: What may be done with each topic; None if there is no such topic.
-Allowed = Mapping[str, Collection[AclOperation] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,41 +33,31 @@ NO_NEEDS = Needs()
 def check(access: Access, group: str, needs: Needs, wants: Collection[str], timeout: float) -> None:
     """Raises Problem for a topic that is not there, Refused for a right that is missing, Unreachable.
 
-    ``wants``: topics that the worker reads where it finds them.
+    ``wants``: topics that the worker reads where it finds them.  One that it may not even see is not there.
     """
-    topics = _allowed(access, [*needs.topics, *wants], timeout)
-    if missing := [name for name in needs.topics if topics[name] is None]:
+    allowed = _allowed(access, [*needs.topics, *wants], timeout)
+    if missing := [name for name in needs.topics if name not in allowed]:
         raise Problem(
             f"Kafka at {access} lacks topics this worker needs: {', '.join(missing)}; "
             "create them with `waybill topics apply`"
         )
-    if lacking := [*_lacking(needs, wants, topics)]:
+    reads = (*needs.reads, *(name for name in wants if allowed.get(name)))
+    lacking = [f"Read of topic {name}" for name in reads if AclOperation.READ not in allowed[name]]
+    lacking += [f"Write of topic {name}" for name in needs.writes if AclOperation.WRITE not in allowed[name]]
+    if lacking:
         user = f"the user {access.username}" if access.username else "this worker's user"
         raise Refused(
             f"Kafka at {access} does not give {user} the rights it needs: {', '.join(lacking)}; give them as ACLs"
         )
-    if there := [name for name, allowed in topics.items() if allowed is not None]:
-        Groups(access, timeout).refuse_strangers(group, there[0])
+    if reads:
+        Groups(access, timeout).refuse_strangers(group, reads[0])
 
 
-def _lacking(needs: Needs, wants: Collection[str], topics: Allowed) -> Iterator[str]:
-    """The rights that are missing, as Kafka calls them."""
-    for name in dict.fromkeys((*needs.reads, *wants)):
-        if not _may(AclOperation.READ, topics[name]):
-            yield f"Read of topic {name}"
-    for name in needs.writes:
-        if not _may(AclOperation.WRITE, topics[name]):
-            yield f"Write of topic {name}"
-
-
-def _may(operation: AclOperation, allowed: Collection[AclOperation] | None) -> bool:
-    return allowed is None or operation in allowed
-
-
-def _allowed(access: Access, topics: list[str], timeout: float) -> Allowed:
+def _allowed(access: Access, topics: list[str], timeout: float) -> dict[str, Collection[AclOperation]]:
+    """What may be done with each topic that is there."""
     if not topics:
         return {}
-    connection, found = access.open(AdminClient), dict[str, Collection[AclOperation] | None]()
+    connection, found = access.open(AdminClient), dict[str, Collection[AclOperation]]()
     answers = connection.client.describe_topics(
         TopicCollection(topics), include_authorized_operations=True, request_timeout=timeout
     )
@@ -85,9 +67,13 @@ def _allowed(access: Access, topics: list[str], timeout: float) -> Allowed:
         except TimeoutError as error:
             raise Unreachable(f"Kafka at {access} does not say what may be done with its topics") from error
         except KafkaException as error:
-            if error.args[0].code() not in _MEANS:
-                raise connection.problem(error) from error
-            found[name] = _MEANS[error.args[0].code()]
+            match error.args[0].code():
+                case KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    found[name] = []
+                case KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    pass
+                case _:
+                    raise connection.problem(error) from error
         else:
-            found[name] = _EVERYTHING if told is None else told
+            found[name] = list(AclOperation) if told is None else told  # None: from a broker that does not say
     return found

@@ -138,7 +138,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     continue
                 log.info("a fetch across a rebalance was put back", topic=tp.topic, partition=tp.partition, to=start)
                 consumer._fetcher.seek_to(tp, start)
-                self.app.put_back[tp] = self.app.rebalancing_count, start
+                self.app.put_back[tp] = start
             return Fetch(epoch)
         fetched = {}
         for tp, end in _positions(assignment, active_partitions).items():

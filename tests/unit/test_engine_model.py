@@ -31,6 +31,7 @@ from pipelines.outcome import DELIVERED, Against, CutOff, Outcome, Rejected, Ret
 #: Schedules of one test; more than that is more tests, each with a seed of its own.
 AT_ONCE = 2000
 SCHEDULES = int(os.environ.get("WAYBILL_SCHEDULES", AT_ONCE))
+WALKS = SCHEDULES // 4
 
 LOOP = Loop()
 AWAY = ConnectionError("the broker is away")
@@ -96,7 +97,8 @@ class Schedule(RuleBasedStateMachine):
 
     def _answer(self, worker: Worker, chance: Random) -> None:
         if worker.fetches and chance.random() < 0.8:
-            worker.fetches.pop().give(chance.randrange((2 * MAX_POLL) ** len(PARTITIONS)))
+            nothing_came = chance.random() < 0.2
+            worker.fetches.pop().give(0 if nothing_came else chance.randrange((2 * MAX_POLL) ** len(PARTITIONS)))
             LOOP.settle()
         if worker.returns and chance.random() < 0.8:
             worker.returns.pop().give(None)
@@ -371,3 +373,29 @@ def test_whatever_comes_in_any_order_nothing_is_lost_and_little_repeated(number:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.usefixtures("silence")
+def test_rebalances_amid_work_end_no_worker_and_lose_nothing() -> None:
+    """What the search above hardly comes to: work before, in and after each of several rebalances."""
+    for number in range(WALKS):
+        chance, schedule = Random(number), Schedule()
+        try:
+            for _ in range(3):
+                work(schedule, chance, rounds=6)
+                schedule.a_rebalance_begins()
+                while not all(member.leaving.done() for member in schedule.members):
+                    work(schedule, chance, rounds=2)
+                    schedule.time_passes(seconds=0.5)
+                schedule.a_rebalance_ends(number=chance.randrange(1 << 20))
+            work(schedule, chance, rounds=6)
+        finally:
+            schedule.teardown()
+
+
+def work(schedule: Schedule, chance: Random, rounds: int) -> None:
+    for _ in range(rounds):
+        schedule.some_requests_are_answered(rounds=1, number=chance.randrange(1 << 20))
+        schedule.a_drain_leaves_nothing_undone_that_could_be_done()
+        schedule.no_process_fails()
+        schedule.the_load_is_what_the_windows_hold()

@@ -117,7 +117,8 @@ def test_where_a_fetch_was_put_back_to_is_where_the_next_one_begins_whatever_is_
     asyncio.run(thread.fetched(Client(thread, {})))
     app = thread.app
     app.start_offsets, app.consumer = None, SimpleNamespace(_committed_offset={PARTITION: 304})
+    app.conf = SimpleNamespace(id="g")
 
     assert App.origin(app, PARTITION) == 300
-    app.rebalancing_count += 1
+    asyncio.run(App.place(app, None, {PARTITION}))
     assert App.origin(app, PARTITION) == 304
