@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pages
 import pytest
 from certificates import Authority, Certificate
+from confluent_kafka import OFFSET_END, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -88,6 +89,13 @@ class Guarded(World):
         told = [getattr(gone, name) for name in ("restype", "name", "resource_pattern_type", "principal", "host")]
         for deleted in self.admin.delete_acls([AclBindingFilter(*told, gone.operation, gone.permission_type)]).values():
             assert len(deleted.result(20)) == 1
+
+    def remove(self, topic: str) -> None:
+        """All its records, as retention does."""
+        described = self.admin.describe_topics(TopicCollection([topic]))[topic].result(20)
+        ends = [TopicPartition(topic, partition.id, OFFSET_END) for partition in described.partitions]
+        for removed in self.admin.delete_records(ends).values():
+            removed.result(20)
 
     @cached_property
     def admin(self) -> AdminClient:
@@ -182,6 +190,10 @@ def test_each_part_works_with_the_rights_that_the_page_names(world: Guarded) -> 
     wait_until(lambda: third in service.accepted(), 60, "the worker of the dedicated topic delivers")
     assert service.accepted() == {retried: 1, rejected: 1, third: 1}
     assert worker.terminate() == 0
+    world.produce(TOPIC)
+    world.remove(TOPIC)
+    world.user = "operator"
+    assert "does not get 1 offsets" in world.waybill("consumer", "skip", "a", TOPIC, "--yes").stderr
     deleting = [(AclOperation.DELETE, ResourceType.GROUP, group) for group in ("waybill-a", "waybill-a-*")]
     world.login("retirer", rights("`waybill consumer retire`") + deleting)
     world.waybill("consumer", "retire", "a")
