@@ -1,6 +1,7 @@
 """Kafka Connect's REST interface: bring a connector to a configuration, and see how it is."""
 
 import base64
+import http.client
 import json
 import re
 import ssl
@@ -137,7 +138,7 @@ def _call(connect: Rest, method: str, path: str, body: Mapping[str, str] | None 
                 f"Kafka Connect at {connect} does not let us in ({error}); see connect.login in the settings"
             ) from error
         raise Problem(f"Kafka Connect refused {method} {path}: {message}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(cause := getattr(error, "reason", error), ssl.SSLError):
             raise Refused(f"Kafka Connect at {connect}: {cause}; see connect.tls in the settings") from error
         raise Unreachable(f"Kafka Connect does not answer at {connect}: {error}. Does it run?") from error

@@ -2,6 +2,7 @@
 
 import base64
 import http.server
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from certificates import Authority
 
 from connectors import kafka_connect
 from connectors.kafka_connect import Rest, Status
-from connectors.problems import Refused
+from connectors.problems import Refused, Unreachable
 from connectors.tls import Tls
 
 LOGIN = base64.b64encode(b"me:right").decode()
@@ -62,3 +63,17 @@ def test_a_connect_whose_certificate_is_not_trusted_is_told_nothing(url: str, tm
 
     with pytest.raises(Refused, match=r"CERTIFICATE_VERIFY_FAILED.* see connect\.tls"):
         kafka_connect.status(Rest(url, context, "me", "right"), "c")
+
+
+def test_what_does_not_speak_http_is_no_connect() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            with server.accept()[0] as peer:
+                peer.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        with pytest.raises(Unreachable, match=r"Kafka Connect does not answer at .*SSH-2\.0"):
+            kafka_connect.status(Rest(f"http://127.0.0.1:{server.getsockname()[1]}"), "c")
+        thread.join()
