@@ -138,10 +138,12 @@ def _call(connect: Rest, method: str, path: str, body: Mapping[str, str] | None 
                 f"Kafka Connect at {connect} does not let us in ({error}); see connect.login in the settings"
             ) from error
         raise Problem(f"Kafka Connect refused {method} {path}: {message}") from error
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError) as error:
         if isinstance(cause := getattr(error, "reason", error), ssl.SSLError):
             raise Refused(f"Kafka Connect at {connect}: {cause}; see connect.tls in the settings") from error
         raise Unreachable(f"Kafka Connect does not answer at {connect}: {error}. Does it run?") from error
+    except http.client.HTTPException as error:  # its text may hold whatever was sent
+        raise Unreachable(f"The answer at {connect} is no whole HTTP: {error!r}. Is it Kafka Connect?") from error
 
 
 def _message(error: urllib.error.HTTPError) -> str:

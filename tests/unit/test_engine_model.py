@@ -31,6 +31,7 @@ from pipelines.outcome import DELIVERED, Against, CutOff, Outcome, Rejected, Ret
 #: Schedules of one test; more than that is more tests, each with a seed of its own.
 AT_ONCE = 2000
 SCHEDULES = int(os.environ.get("WAYBILL_SCHEDULES", AT_ONCE))
+#: Walks of one test, which take longer.
 WALKS = AT_ONCE // 4
 
 LOOP = Loop()
